@@ -1,0 +1,56 @@
+#include "workspace.h"
+
+#include <sys/mman.h>
+
+#include <array>
+#include <cstdlib>
+#include <new>
+
+namespace medsynth {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+struct Buffer {
+  void* data = nullptr;
+  int64_t bytes = 0;
+
+  void release() {
+    std::free(data);
+    data = nullptr;
+    bytes = 0;
+  }
+  ~Buffer() { release(); }
+};
+
+thread_local std::array<Buffer, 4> buffers;
+
+}  // namespace
+
+void* workspace(int slot, int64_t bytes) {
+  Buffer& buffer = buffers.at(static_cast<size_t>(slot));
+  if (buffer.bytes >= bytes && buffer.data != nullptr) return buffer.data;
+  buffer.release();
+  const int64_t rounded = (bytes / kHugePage + 1) * kHugePage;
+  if (posix_memalign(&buffer.data, static_cast<size_t>(kHugePage), static_cast<size_t>(rounded)) != 0) {
+    buffer.data = nullptr;
+    throw std::bad_alloc();
+  }
+#ifdef MADV_HUGEPAGE
+  madvise(buffer.data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
+#endif
+  buffer.bytes = rounded;
+  return buffer.data;
+}
+
+int64_t workspace_bytes() {
+  int64_t total = 0;
+  for (const Buffer& buffer : buffers) total += buffer.bytes;
+  return total;
+}
+
+void release_workspaces() {
+  for (Buffer& buffer : buffers) buffer.release();
+}
+
+}  // namespace medsynth

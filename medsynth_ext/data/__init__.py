@@ -1,0 +1,18 @@
+"""Real data in installed packages, scans in folders, and files that are written whole or not at all."""
+
+from medsynth_ext.data.files import OutputError, replacing
+from medsynth_ext.data.scans import ScanDataset, ScanError, check_header, find_scans, scan_name
+from medsynth_ext.data.sources import SOURCES, Source, real_data
+
+__all__ = [
+    "SOURCES",
+    "OutputError",
+    "ScanDataset",
+    "ScanError",
+    "Source",
+    "check_header",
+    "find_scans",
+    "real_data",
+    "replacing",
+    "scan_name",
+]

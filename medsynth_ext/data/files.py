@@ -1,0 +1,42 @@
+"""Writing files so that nobody ever finds half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["OutputError", "replacing"]
+
+
+class OutputError(RuntimeError):
+    """A result cannot be written; the message is one sentence that names the file and the reason."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to, and rename it to ``path`` when the block ends well.
+
+    The temporary file has the same ending, so writers that look at it work; it is removed when the block fails.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "table.csv"
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("a,b")
+    >>> [p.name for p in target.parent.iterdir()]
+    ['table.csv']
+
+    Raises:
+        OutputError: when the folder or the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""A sampler whose draws are a pure function of (seed, epoch, position)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch.distributed as dist
+from torch.utils.data import Dataset, DistributedSampler
+
+__all__ = ["CounterSampler"]
+
+
+class CounterSampler(DistributedSampler):
+    """Draws items uniformly, with replacement; position p of an epoch always gets the same item.
+
+    One epoch has ``samples_per_epoch`` positions, whatever the size of the data set. In each iteration the processes
+    take neighbouring blocks of ``batch_size`` positions, so that N processes together see what one process with N times
+    the batch size would see. MONAI's engines set the epoch.
+
+    Args:
+        dataset: the data set to draw from.
+        samples_per_epoch: positions per epoch over all processes, a multiple of batch size times processes.
+        batch_size: samples per process and iteration; the data loader's.
+        seed: key of the draws.
+        num_replicas: number of processes; the process group's when ``None``, or 1 without one.
+        rank: number of this process; likewise.
+
+    Raises:
+        ValueError: when the samples do not fill whole batches on all processes, or the data set is empty.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        samples_per_epoch: int,
+        batch_size: int,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        distributed = dist.is_available() and dist.is_initialized()
+        if num_replicas is None:
+            num_replicas = dist.get_world_size() if distributed else 1
+        if rank is None:
+            rank = dist.get_rank() if distributed else 0
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
+        if samples_per_epoch < 1 or samples_per_epoch % (batch_size * num_replicas):
+            raise ValueError(
+                f"samples_per_epoch must be a multiple of {batch_size * num_replicas} "
+                f"({batch_size} per batch x {num_replicas} processes), got {samples_per_epoch}"
+            )
+        self.batch_size = batch_size
+        self.num_samples = samples_per_epoch // num_replicas
+        self.total_size = samples_per_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        n = len(self.dataset)  # type: ignore[arg-type]
+        if n == 0:
+            raise ValueError("the data set to draw from is empty")
+        raw = np.random.Philox(key=np.array([self.seed, self.epoch], dtype=np.uint64)).random_raw(self.total_size)
+        items = ((raw >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32)
+        blocks = items.astype(np.int64).reshape(-1, self.num_replicas, self.batch_size)
+        return iter(blocks[:, self.rank].reshape(-1).tolist())
