@@ -21,7 +21,7 @@ inline unsigned blocks_for(int64_t n, int threads) {
 
 }  // namespace medsynth
 
-#define MEDSYNTH_GRID_STRIDE(i, n)                                                                          \
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x, i##_step =                  \
-                   static_cast<int64_t>(gridDim.x) * blockDim.x;                                            \
+#define MEDSYNTH_GRID_STRIDE(i, n)                                              \
+  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x, \
+               i##_step = static_cast<int64_t>(gridDim.x) * blockDim.x;         \
        i < (n); i += i##_step)

@@ -1,5 +1,5 @@
-// The current CUDA stream, for the doors. torch keeps this function in its CUDA library, which a CPU-only torch lacks, so
-// it is looked up when the first CUDA tensor arrives.
+// The current CUDA stream, for the doors. torch keeps this function in its CUDA library, which a CPU-only torch lacks,
+// so it is looked up when the first CUDA tensor arrives.
 #pragma once
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>

@@ -1,4 +1,5 @@
-// Turns a run-time DType into a compile-time type: dispatch_float(dtype, [&](auto tag) { using T = decltype(tag); ... }).
+// Turns a run-time DType into a compile-time type: dispatch_float(dtype, [&](auto tag) { using T = decltype(tag); ...
+// }).
 #pragma once
 #include "isa.h"
 #include "types.h"

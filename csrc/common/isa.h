@@ -36,20 +36,28 @@ Isa set_isa(Isa isa);
 }  // namespace medsynth
 
 #ifdef MEDSYNTH_MULTI_ISA
-#define MEDSYNTH_DECLARE_CPU(name, Params)              \
-  namespace cpu_base { void name(const Params&); }      \
-  namespace cpu_avx2 { void name(const Params&); }      \
-  namespace cpu_avx512 { void name(const Params&); }    \
-  inline void name##_cpu(const Params& p) {             \
-    switch (current_isa()) {                            \
-      case Isa::avx512: return cpu_avx512::name(p);     \
-      case Isa::avx2: return cpu_avx2::name(p);         \
-      default: return cpu_base::name(p);                \
-    }                                                   \
+#define MEDSYNTH_DECLARE_CPU(name, Params)          \
+  namespace cpu_base {                              \
+  void name(const Params&);                         \
+  }                                                 \
+  namespace cpu_avx2 {                              \
+  void name(const Params&);                         \
+  }                                                 \
+  namespace cpu_avx512 {                            \
+  void name(const Params&);                         \
+  }                                                 \
+  inline void name##_cpu(const Params& p) {         \
+    switch (current_isa()) {                        \
+      case Isa::avx512: return cpu_avx512::name(p); \
+      case Isa::avx2: return cpu_avx2::name(p);     \
+      default: return cpu_base::name(p);            \
+    }                                               \
   }
 #else
-#define MEDSYNTH_DECLARE_CPU(name, Params)         \
-  namespace cpu_base { void name(const Params&); } \
+#define MEDSYNTH_DECLARE_CPU(name, Params) \
+  namespace cpu_base {                     \
+  void name(const Params&);                \
+  }                                        \
   inline void name##_cpu(const Params& p) { cpu_base::name(p); }
 #endif
 #define MEDSYNTH_DEFINE_CPU(name, Params, p) void MEDSYNTH_ISA_NAMESPACE::name(const Params& p)

@@ -1,4 +1,5 @@
-// parallel_for for kernels that must not see torch's headers; runs on torch's own threads and obeys torch.set_num_threads.
+// parallel_for for kernels that must not see torch's headers; runs on torch's own threads and obeys
+// torch.set_num_threads.
 #pragma once
 #include <cstdint>
 

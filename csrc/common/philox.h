@@ -3,8 +3,8 @@
 // The layout of the counter is frozen (see docs/random_numbers.md):
 //   key      = low, high half of the seed
 //   counter  = low, high half of the block j = v >> 2 | sample index | stream << 8 | channel
-// so a number depends on (seed, sample, stream, channel, v) alone: not on threads, batch split or device. All arithmetic
-// is explicit (fma where written, never by contraction), so CPU and CUDA normally agree to the last bit.
+// so a number depends on (seed, sample, stream, channel, v) alone: not on threads, batch split or device. All
+// arithmetic is explicit (fma where written, never by contraction), so CPU and CUDA normally agree to the last bit.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -50,7 +50,9 @@ MEDSYNTH_HD Philox4 philox_block(const RandomKey& key, uint64_t block) {
 }
 
 // u in (0, 1] and [0, 1): exact in float32 on any IEEE device.
-MEDSYNTH_HD float uniform_open_low(uint32_t r) { return static_cast<float>(static_cast<int32_t>((r >> 8) + 1)) * 0x1p-24f; }
+MEDSYNTH_HD float uniform_open_low(uint32_t r) {
+  return static_cast<float>(static_cast<int32_t>((r >> 8) + 1)) * 0x1p-24f;
+}
 MEDSYNTH_HD float uniform_open_high(uint32_t r) { return static_cast<float>(static_cast<int32_t>(r >> 8)) * 0x1p-24f; }
 // 53-bit forms, from two words.
 MEDSYNTH_HD double uniform_open_low(uint32_t hi, uint32_t lo) {

@@ -1,4 +1,5 @@
-// philox_raw: the bare generator, one row of four words per counter, for tests and for users who need other conversions.
+// philox_raw: the bare generator, one row of four words per counter, for tests and for users who need other
+// conversions.
 #pragma once
 #include "../common/isa.h"
 #include "../common/types.h"

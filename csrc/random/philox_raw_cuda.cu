@@ -3,9 +3,7 @@
 
 namespace medsynth {
 
-__global__ void philox_raw_kernel(PhiloxRawParams p) {
-  MEDSYNTH_GRID_STRIDE(i, p.n) philox_raw_row(p, i);
-}
+__global__ void philox_raw_kernel(PhiloxRawParams p) { MEDSYNTH_GRID_STRIDE(i, p.n) philox_raw_row(p, i); }
 
 void philox_raw_cuda(const PhiloxRawParams& p, void* stream) {
   if (p.n == 0) return;

@@ -1,6 +1,6 @@
 """Real data in installed packages, scans in folders, and files that are written whole or not at all."""
 
-from medsynth_ext.data.files import OutputError, replacing
+from medsynth_ext.data.files import OutputError, check_writable, replacing
 from medsynth_ext.data.scans import ScanDataset, ScanError, check_header, find_scans, scan_name
 from medsynth_ext.data.sources import SOURCES, Source, real_data
 
@@ -11,6 +11,7 @@ __all__ = [
     "ScanError",
     "Source",
     "check_header",
+    "check_writable",
     "find_scans",
     "real_data",
     "replacing",

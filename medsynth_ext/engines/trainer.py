@@ -12,6 +12,8 @@ from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
+from medsynth_ext.engines.processes import rank_and_world
+
 __all__ = ["StepTrainer"]
 
 _AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -109,12 +111,13 @@ class StepTrainer(Trainer):
         if not isinstance(output, dict) or "loss" not in output:
             got = sorted(output) if isinstance(output, dict) else type(output).__name__
             raise ValueError(f"a step must return a dict with 'loss', {type(self.step).__name__} returned {got}")
-        if dist.is_available() and dist.is_initialized():
+        _, world = rank_and_world()
+        if world > 1:
             # Every rank reports the mean over ranks: what one process with the whole batch would see.
             names = [name for name, value in output.items() if isinstance(value, Tensor) and value.ndim == 0]
             scalars = torch.stack([output[name].detach().float() for name in names])
             dist.all_reduce(scalars)
-            output.update(zip(names, scalars / dist.get_world_size()))
+            output.update(zip(names, scalars / world, strict=True))
         self.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)  # decollation, post-processing and metrics hang on this
         return self.state.output

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch.nn.parallel import DistributedDataParallel
 
-from medsynth_ext.handlers.files import write_atomically
+from medsynth_ext.data.files import replacing
+from medsynth_ext.engines.processes import rank_and_world
 
 __all__ = ["Checkpoint"]
 
@@ -24,18 +24,19 @@ logger = logging.getLogger(__name__)
 class Checkpoint:
     """Saves everything a training needs to go on, and goes on from the newest complete checkpoint of its folder.
 
-    A checkpoint holds the state of every object given, the engine's epoch, iteration and gradient scaler, and the random
-    states of Python, NumPy and torch. It is written at the end of an epoch by the first process, to a temporary file that is then
-    renamed. When the engine starts, all processes load the newest one; one that cannot be read is skipped with a
-    warning. Attach it last, so that what the other handlers do at the end of an epoch is in it.
+    A checkpoint holds the state of every object given, the engine's epoch, iteration and gradient scaler, and the
+    random states of Python, NumPy and torch. It is written at the end of an epoch by the first process, to a temporary
+    file that is then renamed. When the engine starts, all processes load the newest one; one that cannot be read is
+    skipped with a warning. Attach it last, so that what the other handlers do at the end of an epoch is in it.
 
     Args:
         folder: where the files ``checkpoint_epoch=N.pt`` are.
-        objects: name to object with ``state_dict`` and ``load_state_dict`` (networks, EMA, optimisers, schedulers, ...);
-            a ``DistributedDataParallel`` is looked into, so the number of processes may change in between.
+        objects: name to object with ``state_dict`` and ``load_state_dict`` (networks, EMA, optimisers, ...); a
+            ``DistributedDataParallel`` is looked into, so the number of processes may change in between.
         interval: save every so many epochs.
         keep: number of newest checkpoints to keep.
         resume: go on from the folder's newest checkpoint; otherwise refuse a folder that holds one.
+        keep_final: keep the checkpoints of a training that reached its last epoch; if not, the next run starts anew.
 
     Raises:
         ValueError: for a checkpoint that does not fit the objects or the engine.
@@ -43,7 +44,14 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: str | Path, objects: Mapping[str, Any], *, interval: int = 1, keep: int = 2, resume: bool = True
+        self,
+        folder: str | Path,
+        objects: Mapping[str, Any],
+        *,
+        interval: int = 1,
+        keep: int = 2,
+        resume: bool = True,
+        keep_final: bool = True,
     ) -> None:
         if interval < 1 or keep < 1:
             raise ValueError(f"interval and keep must be at least 1, got {interval} and {keep}")
@@ -55,11 +63,14 @@ class Checkpoint:
         self.interval = interval
         self.keep = keep
         self.resume = resume
+        self.keep_final = keep_final
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
         engine.add_event_handler(Events.STARTED, self.load_newest)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
+        if not self.keep_final:
+            engine.add_event_handler(Events.COMPLETED, self.clear)
 
     def files(self) -> list[Path]:
         """The folder's checkpoints, oldest first."""
@@ -67,7 +78,7 @@ class Checkpoint:
 
     def save(self, engine: Engine) -> None:
         """Write a checkpoint of the present state and delete those that are too old."""
-        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+        if rank_and_world()[0] > 0:
             return
         state = {
             "objects": {name: value.state_dict() for name, value in self.objects.items()},
@@ -76,12 +87,22 @@ class Checkpoint:
             "random": _random_state(),
         }
         path = self.folder / f"checkpoint_epoch={engine.state.epoch:06d}.pt"
-        write_atomically(path, lambda file: torch.save(state, file))
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
         for old in self.files()[: -self.keep]:
             old.unlink()
 
+    def clear(self, engine: Engine) -> None:
+        """Delete the checkpoints if the last epoch is done (a run may also end before, at a time limit)."""
+        if engine.state.epoch >= engine.state.max_epochs and rank_and_world()[0] == 0:
+            for path in self.files():
+                path.unlink()
+
     def load_newest(self, engine: Engine) -> None:
         """Go on from the newest complete checkpoint, if there is one."""
+        if rank_and_world()[0] == 0:
+            for leftover in self.folder.glob(".part-*"):  # of a killed run
+                leftover.unlink(missing_ok=True)
         for path in reversed(self.files()):
             if not self.resume:
                 raise FileExistsError(f"{path} exists; set resume to go on from it, or choose another folder")

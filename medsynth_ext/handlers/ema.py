@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "EMAHandler"]
 
 
 class EMA:
@@ -18,8 +18,7 @@ class EMA:
 
     After update s (from 0) the average is ``a = d a + (1 - d) w`` with ``d = min(decay, (1 + s) / (10 + s))``, so that
     the first steps do not keep the initial weights for long. Batch-norm statistics are averaged like weights; integer
-    buffers are copied. Attach it to the trainer; use ``ema.network`` for validation and for the weights that ship. Until
-    the first update the copy follows the network, so weights loaded before the training starts are taken over.
+    buffers are copied. Use ``ema.network`` for validation and for the weights that ship.
 
     Args:
         network: the network in training; a ``DistributedDataParallel`` is looked into.
@@ -37,13 +36,8 @@ class EMA:
         self.source = network.module if isinstance(network, DistributedDataParallel) else network
         self.network = copy.deepcopy(self.source).requires_grad_(False).eval()
 
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
-
-    def start(self) -> None:
-        """Take over the network's weights when nothing was averaged yet."""
+    def restart(self) -> None:
+        """Take over the network's present weights, unless something was averaged already."""
         if self.updates == 0:
             self.network.load_state_dict(self.source.state_dict())
 
@@ -51,11 +45,12 @@ class EMA:
     def update(self) -> None:
         """Move the average towards the network's present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for average, value in zip(self.network.state_dict().values(), self.source.state_dict().values()):
+        weights = self.source.state_dict()
+        for name, average in self.network.state_dict().items():
             if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
+                average.lerp_(weights[name], 1 - decay)
             else:
-                average.copy_(value)
+                average.copy_(weights[name])
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -66,3 +61,19 @@ class EMA:
         """Go on from a saved average."""
         self.network.load_state_dict(state["network"])
         self.updates = state["updates"]
+
+
+class EMAHandler:
+    """Updates an average after each iteration; weights that the network got before the training are taken over.
+
+    Args:
+        ema: the average, which other parts of a configuration refer to.
+    """
+
+    def __init__(self, ema: EMA) -> None:
+        self.ema = ema
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self.ema.restart)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.ema.update)

@@ -49,11 +49,11 @@ def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
             if keys
         ]
         if shapes:
-            k = shapes[0]
-            what.append(
-                f"{len(shapes)} have another shape, {k} is {tuple(state[k].shape)} where {tuple(wanted[k].shape)} is wanted"
-            )
-        raise WeightsError(f"the weights file {path} is for another network than {type(network).__name__}: {'; '.join(what)}")
+            k, came, want = shapes[0], tuple(state[shapes[0]].shape), tuple(wanted[shapes[0]].shape)
+            what.append(f"{len(shapes)} have another shape, {k} is {came} where {want} is wanted")
+        raise WeightsError(
+            f"the weights file {path} is for another network than {type(network).__name__}: {'; '.join(what)}"
+        )
     bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
         raise WeightsError(f"the weights file {path} holds values that are not finite, the first tensor is {bad[0]}")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medsynth_ext.handlers.files import write_atomically
+from medsynth_ext.data.files import replacing
+from medsynth_ext.engines.processes import rank_and_world
 
 __all__ = ["WeightsWriter", "half_state_dict"]
 
@@ -37,7 +37,8 @@ class WeightsWriter:
     """Writes a network's state dict to one file at the end of an epoch, atomically and in half precision.
 
     Attached to a trainer it writes every epoch. With ``metric`` it is attached to an evaluator and writes when that
-    metric is better (larger) than ever before; give it to the ``Checkpoint``, so that a resumed training knows the best.
+    metric is better (larger) than ever before; give it to the ``Checkpoint``, so that a resumed training knows the
+    best.
 
     Args:
         network: the network to write, for example ``ema.network``.
@@ -61,8 +62,9 @@ class WeightsWriter:
             if not (self.best is None or value > self.best):
                 return
             self.best = value
-        if not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
-            write_atomically(self.path, lambda file: torch.save(half_state_dict(self.network), file))
+        if rank_and_world()[0] == 0:
+            with replacing(self.path) as temporary:
+                torch.save(half_state_dict(self.network), temporary)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""

@@ -65,7 +65,9 @@ class SynthSegUNet(nn.Module):
         pool = {2: nn.MaxPool2d, 3: nn.MaxPool3d}[spatial_dims]
         width = list(features[:levels])
         self.divisor = 2 ** (levels - 1)
-        self.down = nn.ModuleList(_Level(conv, norm, c_in, c) for c_in, c in zip([in_channels, *width], width))
+        self.down = nn.ModuleList(
+            _Level(conv, norm, c_in, c) for c_in, c in zip([in_channels, *width[:-1]], width, strict=True)
+        )
         self.up = nn.ModuleList(
             _Level(conv, norm, width[i + 1] + width[i], width[i]) for i in reversed(range(levels - 1))
         )
@@ -75,12 +77,13 @@ class SynthSegUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, conv):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         if any(n % self.divisor for n in image.shape[2:]):
             raise ValueError(
-                f"image sizes must be multiples of {self.divisor}, got {tuple(image.shape[2:])}; pad the image first"
+                f"image sizes must be multiples of {self.divisor}, got {list(image.shape[2:])}; pad the image first"
             )
         skips: list[Tensor] = []
         x = image

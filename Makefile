@@ -1,0 +1,56 @@
+# Every target makes its own environment (.venv) when there is none.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
+
+.PHONY: demo test bench lint format sanitize check clean build
+
+demo: build
+	$(PY) tools/demo.py
+
+test: build
+	$(PY) -m pytest $(ARGS)
+
+bench: build $(VENV)/.peers
+	$(PY) -m benchmarks $(ARGS)
+
+check: build
+	$(PY) tools/check_bundles.py
+
+lint: $(VENV)/.environment
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $(SOURCES)
+
+format: $(VENV)/.environment
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(SOURCES)
+
+# The operator tests with address and undefined-behaviour sanitizers, from a build of their own.
+SANITIZE := build/sanitize
+sanitize: $(VENV)/.environment
+	MEDSYNTH_DEBUG=1 MEDSYNTH_CUDA=0 $(PY) setup.py -q build --build-lib $(SANITIZE) --build-temp build/temp-sanitize
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0:protect_shadow_gap=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH=$(SANITIZE) MEDSYNTH_SANITIZED=1 $(PY) -m pytest tests/ops -p no:cacheprovider -q $(ARGS)
+
+build: $(VENV)/.environment
+	$(PY) setup.py -q build_ext --inplace
+
+$(VENV)/.environment: constraints.txt pyproject.toml requirements-dev.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -r requirements-dev.txt
+	MEDSYNTH_CUDA=0 $(PIP) install -q -c constraints.txt --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt
+	$(PIP) install -q -c constraints.txt --no-deps -r benchmarks/requirements-peers.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info medsynth_ext/*.so

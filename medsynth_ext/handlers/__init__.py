@@ -1,0 +1,26 @@
+"""Ignite handlers that MONAI lacks."""
+
+from medsynth_ext.handlers.checkpoint import Checkpoint
+from medsynth_ext.handlers.ema import EMA, EMAHandler
+from medsynth_ext.handlers.loss_log import LossLog
+from medsynth_ext.handlers.progress import ProgressBar
+from medsynth_ext.handlers.sample_pictures import SamplePictures
+from medsynth_ext.handlers.scalars import scalars
+from medsynth_ext.handlers.time_limit import TimeLimit
+from medsynth_ext.handlers.weights import WeightsError, load_weights
+from medsynth_ext.handlers.weights_writer import WeightsWriter, half_state_dict
+
+__all__ = [
+    "EMA",
+    "Checkpoint",
+    "EMAHandler",
+    "LossLog",
+    "ProgressBar",
+    "SamplePictures",
+    "TimeLimit",
+    "WeightsError",
+    "WeightsWriter",
+    "half_state_dict",
+    "load_weights",
+    "scalars",
+]

@@ -1,0 +1,89 @@
+"""A segmentation run from a folder of scans to a folder of results, for the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from ignite.engine import Events
+from monai.engines import Evaluator
+from torch import nn
+from tqdm import tqdm
+
+from medsynth_ext.data.files import OutputError
+from medsynth_ext.data.scans import ScanDataset, ScanError
+from medsynth_ext.handlers.weights import WeightsError, load_weights
+
+__all__ = ["SegmentationRun"]
+
+
+class SegmentationRun:
+    """Loads the weights, segments every scan with a progress bar, and says what came of it.
+
+    A scan that cannot be used is reported as soon as it is met and at the end; the others are still segmented, and the
+    exit status is 1. Whatever stops the run (weights, folders, disk) ends in one sentence and exit status 1.
+
+    Args:
+        evaluator: runs network and post-processing over ``dataset``; its handlers write the results.
+        dataset: the scans.
+        network: the evaluator's network.
+        output_dir: where the handlers write, for the last line.
+        weights: state dict to load; ``None`` keeps the network as it is.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        dataset: ScanDataset,
+        network: nn.Module,
+        *,
+        output_dir: str | os.PathLike,
+        weights: str | os.PathLike | None = None,
+    ) -> None:
+        self.evaluator = evaluator
+        self.dataset = dataset
+        self.network = network
+        self.output_dir = Path(output_dir)
+        self.weights = weights
+
+    def run(self) -> None:
+        """Segment all scans.
+
+        Raises:
+            SystemExit: with one sentence, when a scan, the weights or the output folder is no good.
+        """
+        started = time.perf_counter()
+        try:
+            files = self.dataset.files
+            if self.weights is not None:
+                load_weights(self.network, self.weights)
+            self._evaluate(len(files))
+        except (ScanError, WeightsError, OutputError) as error:
+            raise SystemExit(f"error: {error}") from None
+        bad = self.dataset.failures
+        good = len(files) - len(bad)
+        seconds = time.perf_counter() - started
+        if good:
+            print(
+                f"{good} of {len(files)} scans segmented in {seconds:.1f} s; results are in {self.output_dir.resolve()}"
+            )
+        if bad:
+            lines = "\n".join(f"  {sentence}" for _, sentence in bad)
+            raise SystemExit(f"error: {len(bad)} of {len(files)} scans could not be segmented:\n{lines}")
+
+    def _evaluate(self, total: int) -> None:
+        with tqdm(total=total, desc="segmenting", unit="scan", file=sys.stderr) as bar:
+
+            def failed(path: Path, sentence: str) -> None:
+                bar.write(f"skipped: {sentence}", file=sys.stderr)
+                bar.update()
+
+            def done() -> None:
+                bar.update()
+
+            self.dataset.on_failure = failed
+            with self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, done):
+                self.evaluator.run()
+            self.dataset.on_failure = None

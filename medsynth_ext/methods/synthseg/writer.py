@@ -1,0 +1,129 @@
+"""Files of a segmentation run: labels, posteriors, resampled scan, volumes, picture."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from torch import Tensor
+
+from medsynth_ext.data.files import OutputError, check_writable, replacing
+from medsynth_ext.data.scans import scan_name
+from medsynth_ext.methods.synthseg.overlay import save_overlay
+
+__all__ = ["SegmentationWriter"]
+
+
+class SegmentationWriter:
+    """Ignite handler that writes the results of every scan after post-processing.
+
+    Every file is written beside its place and renamed, so a full disk leaves no partial file. ``volumes.csv`` has a
+    row per scan in mm^3 and is complete after every scan.
+
+    Args:
+        output_dir: folder for the results; made when it is not there.
+        names: name of every channel (``LabelTable.target_names``).
+        save_posteriors: also write ``<case>_post.nii.gz`` (float32, network grid, channels last).
+        save_resampled: also write ``<case>_resampled.nii.gz``, the scan as the network sees it.
+        save_overlay: write ``<case>.png``.
+        window: grey values of the picture, see ``save_overlay``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        names: Sequence[str],
+        *,
+        save_posteriors: bool = False,
+        save_resampled: bool = False,
+        save_overlay: bool = True,
+        window: tuple[float, float] | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.names = list(names)
+        self.save_posteriors = save_posteriors
+        self.save_resampled = save_resampled
+        self.save_overlay = save_overlay
+        self.window = window
+        self.rows: list[tuple[str, list[float]]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def start(self, engine: Engine | None = None) -> None:
+        """Forget earlier scans, and fail before anything is computed when the folder cannot be written."""
+        self.rows = []
+        check_writable(self.output_dir)
+
+    def __call__(self, engine: Engine) -> None:
+        items: Any = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[call-overload]
+        for batch, output in items:
+            self.write({**batch, **output})
+
+    def write(self, data: Mapping[str, Any]) -> None:
+        """Write the results of one scan: ``image``, ``pred``, ``volumes_mm3`` and, when kept, ``posteriors``."""
+        pred = data["pred"]
+        source = Path(str(pred.meta["filename_or_obj"]))
+        case = scan_name(source)
+        header = nib.load(source).header
+        labels = _image(pred, header, np.int32)
+        self._save(labels, self.output_dir / f"{case}_seg.nii.gz")
+        if self.save_posteriors:
+            self._save(_image(data["posteriors"], header, np.float32), self.output_dir / f"{case}_post.nii.gz")
+        if self.save_resampled:
+            self._save(_image(data["image"], header, np.float32), self.output_dir / f"{case}_resampled.nii.gz")
+        if self.save_overlay:
+            scan: Any = nib.load(source)
+            if not _same_grid(scan, labels):
+                scan = _image(data["image"], header, np.float32)
+            save_overlay(self.output_dir / f"{case}.png", scan, labels, title=case, window=self.window)
+        self.rows.append((case, [float(v) for v in torch.as_tensor(data["volumes_mm3"])]))
+        with replacing(self.output_dir / "volumes.csv") as temporary:
+            self._write_table(temporary)
+
+    def _write_table(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", *(f"{name} [mm3]" for name in self.names[1:])])
+            writer.writerows([case, *(f"{v:.1f}" for v in volumes[1:])] for case, volumes in self.rows)
+
+    @staticmethod
+    def _save(image: nib.Nifti1Image, path: Path) -> None:
+        with replacing(path) as temporary:
+            try:
+                nib.save(image, temporary)
+            except ValueError as error:
+                raise OutputError(f"{path} cannot be written: {error}") from error
+
+
+def _same_grid(a: nib.spatialimages.SpatialImage, b: nib.spatialimages.SpatialImage) -> bool:
+    return a.shape[:3] == b.shape[:3] and np.allclose(a.affine, b.affine, atol=1e-3)
+
+
+def _image(
+    data: Tensor,  # (C, D, H, W)
+    header: Any,
+    dtype: type[np.generic],
+) -> nib.Nifti1Image:
+    """NIfTI image of a MetaTensor, 3-D for one channel and channels last for more; codes as in the source's header."""
+    if not isinstance(data, MetaTensor):
+        raise TypeError(f"results must be MetaTensors, whose affine tells the grid, got {type(data).__name__}")
+    array = np.ascontiguousarray(data.as_tensor().detach().cpu().numpy().astype(dtype).transpose(1, 2, 3, 0))
+    if array.shape[-1] == 1:
+        array = array[..., 0]
+    affine = data.affine.detach().cpu().numpy().astype(float)
+    image = nib.Nifti1Image(array, affine)
+    code = max(int(header["sform_code"]), int(header["qform_code"])) if isinstance(header, nib.Nifti1Header) else 1
+    image.set_sform(affine, code=max(code, 1))
+    image.set_qform(affine, code=max(code, 1))
+    image.header.set_xyzt_units("mm")
+    return image

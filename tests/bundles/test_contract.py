@@ -1,0 +1,148 @@
+"""What every bundle promises; the bundles are found, not listed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import check_bundles
+import pytest
+import torch
+
+from medsynth_ext.handlers import load_weights
+
+TOOLS = Path(check_bundles.__file__).parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def loss_curve(folder: Path) -> list[tuple[int, float]]:
+    with (folder / "loss.csv").open() as file:
+        return [(int(row["iteration"]), float(row["loss"])) for row in csv.DictReader(file)]
+
+
+def rows(folder: Path) -> int:
+    path = folder / "loss.csv"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize("check", list(check_bundles.CHECKS))
+@pytest.mark.parametrize("root", check_bundles.find_bundles(), ids=lambda path: path.name)
+def test_bundle_passes_the_check(root, check):
+    with check_bundles.quiet():
+        check_bundles.CHECKS[check](check_bundles.Bundle(root))
+
+
+@pytest.mark.parametrize("root", check_bundles.find_bundles(), ids=lambda path: path.name)
+def test_training_and_inference_build_the_same_network(root):
+    bundle = check_bundles.Bundle(root)
+    shapes = []
+    for name, kind in (("train.json", "train"), ("inference.json", "infer"), ("evaluate.json", "infer")):
+        network = bundle.workflow(name, kind=kind).parser.get_parsed_content("network_def")
+        shapes.append({key: tuple(value.shape) for key, value in network.state_dict().items()})
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_training_lowers_the_loss(trained):
+    losses = [loss for _, loss in loss_curve(trained.output)]
+    quarter = len(losses) // 4
+    assert sum(losses[-quarter:]) < 0.95 * sum(losses[:quarter])
+
+
+def test_training_leaves_log_pictures_and_scalars(trained):
+    epochs = json.loads((trained.output / "epochs.json").read_text())
+    assert [record["epoch"] for record in epochs] == list(range(1, trained.settings["epochs"] + 1))
+    assert all(0 <= record["metrics"]["val_mean_dice"] <= 1 for record in epochs)
+    assert len(list((trained.output / "pictures").glob("*.png"))) == len(epochs)
+    assert list((trained.output / "tensorboard").glob("events.*"))
+
+
+def test_saved_weights_give_the_same_output(trained):
+    parser = trained.workflow.parser
+    average = parser.get_parsed_content("ema").network.eval()
+    parser.parse(reset=True)
+    fresh = parser.get_parsed_content("network_def").eval()
+    x = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = fresh(x)
+        load_weights(fresh, trained.weights)
+        loaded, kept = fresh(x), average(x)
+    assert not torch.allclose(before, kept, atol=0.05)
+    best = max(json.loads((trained.output / "epochs.json").read_text()), key=lambda r: r["metrics"]["val_mean_dice"])
+    if best["epoch"] == trained.settings["epochs"]:  # the best epoch is the last one, whose average is in memory
+        assert torch.allclose(loaded, kept, rtol=0.02, atol=0.02)
+    else:
+        assert torch.isfinite(loaded).all()
+
+
+@pytest.mark.parametrize("configs", [["evaluate.json"], ["train.json", "evaluate.json"]], ids=["alone", "after_train"])
+def test_evaluation_writes_a_table_of_metrics(trained, run, tmp_path, configs):
+    settings = trained.tiny.evaluate(tmp_path / "data", trained.weights)
+    # Alone it is no training workflow, and no inference workflow for MONAI either: its ids are those of validation.
+    workflow = run(
+        trained.bundle, *configs, kind="train" if len(configs) == 2 else None, output_dir=str(tmp_path), **settings
+    )
+    metrics = workflow.parser.get_parsed_content("validate#evaluator").state.metrics
+    assert 0 <= metrics["val_mean_dice"] <= 1
+    assert (tmp_path / "metrics.csv").read_text().count("val_mean_dice") == 1
+    assert "one" in (tmp_path / "val_mean_dice_raw.csv").read_text()
+
+
+def test_inference_writes_its_results(trained, run, tmp_path):
+    settings = trained.tiny.infer(tmp_path / "data", trained.weights)
+    run(trained.bundle, "inference.json", kind="infer", output_dir=str(tmp_path / "results"), **settings)
+    assert [path for path in (tmp_path / "results").iterdir() if path.name.startswith("one")]
+
+
+def start_training(trained, out: Path) -> subprocess.Popen:
+    settings = {"epochs": trained.settings["epochs"], "device": "cpu", **trained.settings}
+    settings.pop("dataset_dir")
+    sets = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+    command = [sys.executable, str(TOOLS / "train_weights.py"), str(trained.bundle), "--minutes=10", f"--out={out}"]
+    command += [f"--labels-dir={trained.settings['dataset_dir']}", *sets]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_with_the_same_loss_curve(trained, tmp_path):
+    whole = loss_curve(trained.output)
+    process = start_training(trained, tmp_path)
+    while rows(tmp_path) < len(whole) // 2 + 2:  # in the middle of an epoch after a checkpoint
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(loss_curve(tmp_path)) < len(whole)
+    assert list((tmp_path / "checkpoints").glob("checkpoint_epoch=*.pt"))
+    weights = torch.load(tmp_path / "model.pt", weights_only=True)  # complete although the program was killed
+    assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
+    again = start_training(trained, tmp_path)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert loss_curve(tmp_path) == whole
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(trained, run, tmp_path):
+    if not hasattr(trained.tiny, "distributed"):
+        pytest.skip("the bundle has no multi_gpu_train.json")
+    settings = trained.tiny.distributed(tmp_path / "data")
+    one = tmp_path / "one"
+    run(trained.bundle, "train.json", output_dir=str(one), ckpt_dir=str(one), batch_size=2, **settings)
+    two = tmp_path / "two"
+    overrides = {"bundle_root": str(trained.bundle), "output_dir": str(two), "ckpt_dir": str(two), "batch_size": 1}
+    (tmp_path / "tiny.json").write_text(json.dumps(overrides | settings))
+    configs = [str(trained.bundle / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    command += ["monai.bundle", "run", "--config_file", str([*configs, str(tmp_path / "tiny.json")])]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    single, double = loss_curve(one), loss_curve(two)
+    assert [iteration for iteration, _ in double] == [iteration for iteration, _ in single]
+    assert [loss for _, loss in double] == pytest.approx([loss for _, loss in single], rel=1e-3)
