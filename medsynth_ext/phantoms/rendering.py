@@ -22,10 +22,8 @@ from medsynth_ext.phantoms.shapes import interpolation_matrix
 
 __all__ = ["HOUNSFIELD", "RELAXATION", "RENDER_CONTRASTS", "Contrast", "render_head", "resample_to_phantom"]
 
-# Proton density (water = 1), T1 and T2 in ms at 3 T; left labels stand for both sides. Rounded from Wansapura et al.,
-# JMRI 1999 (T1 of grey and white matter), Stanisz et al., MRM 2005 (T2 of grey and white matter, muscle, cord), Rooney
-# et al., MRM 2007 (deep grey matter, CSF), de Bazelaire et al., Radiology 2004 (fat, marrow). Lesions, skin, mucosa,
-# bone and the eye are typical values chosen within the ranges that text books give.
+# Proton density (water = 1), T1 and T2 in ms, left labels standing for both sides: typical values of the order that is
+# reported at 3 T, chosen here for plausible contrast and not taken from any one table.
 RELAXATION: dict[int, tuple[float, float, float]] = {
     0: (0.0, 1000.0, 50.0),
     2: (0.70, 832.0, 69.0),
@@ -53,7 +51,7 @@ RELAXATION: dict[int, tuple[float, float, float]] = {
     516: (0.60, 550.0, 55.0),
 }
 
-# Hounsfield units of the unenhanced head; brain from Weinstein et al., Neuroradiology 1977, and radiology text books.
+# Hounsfield units of the unenhanced head: typical values.
 HOUNSFIELD: dict[int, float] = {
     0: -1000.0,
     2: 28.0,
@@ -104,8 +102,8 @@ class Contrast:
         return out
 
 
-# DBS is the white-matter-nulled gradient echo used to plan deep brain stimulation (FGATIR, Sudhyadhom et al.,
-# NeuroImage 2009): an early inversion time makes deep grey matter bright on dark white matter.
+# DBS is a white-matter-nulled gradient echo as used to plan deep brain stimulation: an early inversion time makes deep
+# grey matter bright on dark white matter.
 RENDER_CONTRASTS: dict[str, Contrast] = {
     "T1": Contrast(repetition_ms=2530, echo_ms=3, inversion_ms=1100),
     "T2": Contrast(repetition_ms=4500, echo_ms=95),

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 __all__ = ["SynthSegLoss", "WarmUpLoss"]
+
+
+class _SoftDiceAndCrossEntropy(torch.autograd.Function):
+    """Both terms from one softmax, with the gradient written out.
+
+    With K = 33 classes the one-hot targets and intermediate products of a composed loss cost more time and memory than
+    the last layers of the network; this keeps the probabilities alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, target: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
+        batch, classes = pred.shape[:2]
+        labels = target.reshape(batch, -1, 1).long()  # (B, N, 1)
+        log_p = F.log_softmax(pred.movedim(1, -1).reshape(batch, -1, classes), dim=2)  # (B, N, K)
+        log_p_true = log_p.gather(2, labels)[..., 0]  # (B, N)
+        p = log_p.exp_()
+        count = torch.stack([torch.bincount(row, minlength=classes) for row in labels[..., 0]]).to(p.dtype)
+        overlap = torch.zeros_like(count).scatter_add_(1, labels[..., 0], log_p_true.exp())
+        above = 2 * overlap + smooth
+        below = torch.stack([torch.einsum("nk,nk->k", row, row) for row in p]) + count + smooth
+        ctx.save_for_backward(p, labels, above, below)
+        ctx.shape = pred.shape
+        return 1 - (above / below).mean(), -log_p_true.mean()
+
+    @staticmethod
+    def backward(ctx: Any, grad_dice: Tensor, grad_ce: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        p, labels, above, below = ctx.saved_tensors
+        batch, voxels, classes = p.shape
+        scale = grad_dice / (batch * classes)
+        # d(1 - dice)/dp, then through the softmax: p * (g - sum g p)
+        grad = p * (2 * scale * above / below**2)[:, None]
+        own = torch.gather(2 * scale / below, 1, labels[..., 0])
+        grad.scatter_add_(2, labels, -own[..., None])
+        grad.sub_((grad * p).sum(2, keepdim=True)).mul_(p)
+        weight = grad_ce / (batch * voxels)
+        grad.add_(p * weight).scatter_add_(2, labels, -weight.expand(batch, voxels, 1))
+        return grad.movedim(2, 1).reshape(ctx.shape), None, None
 
 
 class SynthSegLoss(nn.Module):
@@ -26,21 +64,25 @@ class SynthSegLoss(nn.Module):
         super().__init__()
         self.dice_weight = dice_weight
         self.cross_entropy_weight = cross_entropy_weight
-        form = {"include_background": True, "to_onehot_y": True, "softmax": True, "squared_pred": True}
-        self.dice = DiceLoss(**form, smooth_nr=smooth, smooth_dr=smooth)
+        self.smooth = smooth
 
     def forward(
         self,
         pred: Tensor,  # (B, K, *S) logits
         target: Tensor,  # (B, 1, *S) class indices
     ) -> dict[str, Tensor]:
-        """The total ``loss``, and the terms before weighting."""
-        terms = {"dice_loss": self.dice(pred, target)}
-        loss = self.dice_weight * terms["dice_loss"]
-        if self.cross_entropy_weight > 0:
-            terms["cross_entropy"] = F.cross_entropy(pred, target[:, 0].long())
-            loss = loss + self.cross_entropy_weight * terms["cross_entropy"]
-        return {"loss": loss, **terms}
+        """The total ``loss``, and the terms before weighting.
+
+        Raises:
+            ValueError: when the shapes do not fit each other.
+        """
+        if target.shape != (pred.shape[0], 1, *pred.shape[2:]):
+            raise ValueError(f"target must be {(pred.shape[0], 1, *pred.shape[2:])}, got {tuple(target.shape)}")
+        dice, cross_entropy = _SoftDiceAndCrossEntropy.apply(pred, target, self.smooth)
+        loss = self.dice_weight * dice
+        if self.cross_entropy_weight == 0:
+            return {"loss": loss, "dice_loss": dice}
+        return {"loss": loss + self.cross_entropy_weight * cross_entropy, "dice_loss": dice, "cross_entropy": cross_entropy}
 
 
 class WarmUpLoss(nn.Module):

@@ -148,7 +148,8 @@ def test_volume_is_that_of_the_structure(segmented, case):
     assert set(rows) == set(SCANS)
     volumes = {key: float(value) for key, value in rows[case].items() if key != "case"}
     wanted = 4 / 3 * np.pi * 17 * 24 * 20
-    assert volumes.pop("left hippocampus [mm3]") == pytest.approx(wanted, rel=0.08)
+    rim = 0.15 if case == "coarse" else 0.08  # half of the voxels of the coarse scan are partly outside
+    assert volumes.pop("left hippocampus [mm3]") == pytest.approx(wanted, rel=rim)
     assert len(volumes) == 31
     assert max(volumes.values()) < 0.01 * wanted
 
@@ -327,11 +328,12 @@ def test_output_folder_that_cannot_be_written_ends_in_one_sentence(tmp_path, sca
 
 def test_full_disk_leaves_no_partial_file(tmp_path, scan):
     """A limit on the size of files stands for the full disk; the posteriors do not fit, the labels do."""
+    untouched = {"largest_component": False, "topological_components": False}  # so that the posteriors pack badly
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, old[1]))
         with pytest.raises(SystemExit, match=r"^error: \S+a_post\.nii\.gz cannot be written: File too large$"):
-            segment(scan, tmp_path / "out", save_posteriors=True)
+            segment(scan, tmp_path / "out", save_posteriors=True, **untouched)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_seg.nii.gz"]

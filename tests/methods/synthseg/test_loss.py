@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from monai.losses import DiceLoss
+
 from medsynth_ext.methods.synthseg.loss import SynthSegLoss, WarmUpLoss
 
 
@@ -16,6 +18,26 @@ def test_dice_is_the_papers_formula():
     terms = SynthSegLoss()(pred, target)
     assert terms["loss"].item() == pytest.approx(1 - dice.mean().item(), rel=1e-6)
     assert set(terms) == {"loss", "dice_loss"}
+
+
+def test_terms_and_gradient_equal_monai_and_torch():
+    pred = torch.randn(2, 5, 4, 3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target = torch.randint(0, 5, (2, 1, 4, 3, 6), generator=torch.Generator().manual_seed(1))
+    form = {"include_background": True, "to_onehot_y": True, "softmax": True, "squared_pred": True}
+    dice = DiceLoss(**form, smooth_nr=1e-5, smooth_dr=1e-5)(pred, target)
+    want = 0.7 * dice + 1.3 * F.cross_entropy(pred, target[:, 0])
+    terms = SynthSegLoss(dice_weight=0.7, cross_entropy_weight=1.3, smooth=1e-5)(pred, target)
+    assert terms["loss"].item() == pytest.approx(want.item(), rel=1e-7)  # MONAI sums the one-hot target in float32
+    (grad_want,) = torch.autograd.grad(want, pred)
+    (grad,) = torch.autograd.grad(terms["loss"], pred)
+    assert torch.allclose(grad, grad_want, rtol=1e-6, atol=1e-10)
+    small = torch.randn(1, 3, 2, 2, 2, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: SynthSegLoss(cross_entropy_weight=1.0)(x, target[:1, :, :2, :2, :2] % 3)["loss"], (small,))
+
+
+def test_target_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"target must be \(1, 1, 4, 4, 4\), got \(1, 4, 4, 4\)"):
+        SynthSegLoss()(torch.zeros(1, 3, 4, 4, 4), torch.zeros(1, 4, 4, 4))
 
 
 def test_the_right_answer_costs_nothing_and_a_wrong_one_everything():
