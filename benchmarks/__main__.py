@@ -2,9 +2,10 @@
 
     python -m benchmarks [--only gmm,diffeo,blur,generator] [--rounds N] [--device cpu|cuda] [--out benchmarks/results]
 
-Results are written after every case, so a run may be stopped: OUT/benchmarks_<device>.json and a Markdown table, which for
-a complete run at full size is docs/benchmarks.md (docs/benchmarks_cuda.md). The exit status is 1 when a peer's result is
-not the expected one. What other packages need is in benchmarks/requirements-peers.txt; a missing one is named in the table.
+Results are written after every case, so a run may be stopped: OUT/benchmarks_<device>.json and a Markdown table, which
+for a complete run at full size is docs/benchmarks.md (docs/benchmarks_cuda.md). The exit status is 1 when a peer's
+result is not the expected one. What other packages need is in benchmarks/requirements-peers.txt; a missing one is named
+in the table.
 """
 
 from __future__ import annotations
@@ -92,7 +93,12 @@ def run(options: argparse.Namespace) -> int:
             del case
     print("## Goals\n\n" + goal_table(judge(results, device=options.device, busy=machine["busy"], size=options.size)))
     print(f"written to {options.docs} and {options.out / f'benchmarks_{options.device}.json'}")
-    wrong = [f"{key}: {row.name}: {row.agreement}" for key, (rows, _) in results.items() for row in rows if row.status == "wrong"]
+    wrong = [
+        f"{key}: {row.name}: {row.agreement}"
+        for key, (rows, _) in results.items()
+        for row in rows
+        if row.status == "wrong"
+    ]
     for line in wrong:
         print(f"WRONG RESULT, not timed: {line}", file=sys.stderr)
     return 1 if wrong else 0

@@ -38,7 +38,7 @@ def blur_case(key: str, n: int, device: torch.device) -> Case:
     x = _image(n, device)
     out = torch.empty_like(x)
     sigma = torch.tensor([SIGMA], device=device)
-    middle = partial(interior, share=0.2)
+    middle = partial(interior, share=min(0.4, 10 / n))  # away from what other border rules reach
 
     def rows_conv() -> Callable[[], Tensor]:
         taps = [plain.kernel(s, 3.0, device) for s in SIGMA]
@@ -54,7 +54,7 @@ def blur_case(key: str, n: int, device: torch.device) -> Case:
 
     def matrices() -> Callable[[], Tensor]:
         dense = [reference.gaussian_blur(torch.eye(n)[None, None], (s, 0.0))[0, 0].to(device) for s in SIGMA]
-        return lambda: torch.einsum("zd,yh,xw,bcdhw->bczyx", *dense, x)
+        return lambda: plain.along_axes(x, dense)
 
     peers = [
         Peer("medsynth_ext, out=", lambda: lambda: ops.gaussian_blur(x, sigma, out=out), "out", middle),
@@ -66,7 +66,7 @@ def blur_case(key: str, n: int, device: torch.device) -> Case:
         Peer("torch.compile", lambda: partial(torch.compile(plain.blur), x, SIGMA), "compile", middle),
         *_blur_packages(x, middle),
     ]
-    check = close_to(middle(plain.blur(x, SIGMA)), 1e-4)
+    check = close_to(middle(plain.blur(x, SIGMA)), 5e-4)  # some round the radius down
     title = f"Gaussian blur, {n}^3, sigma {SIGMA} voxels, truncated at 3 sigma"
     return Case(key, title, peers, check, 4 * (x.numel() + out.numel()))
 
@@ -121,7 +121,7 @@ def resolution_case(key: str, n: int, device: torch.device) -> Case:
 
     def matrices() -> Callable[[], Tensor]:
         up_down = [plain.corner_matrix(m, n, device) @ plain.corner_matrix(n, m, device) for m in low]
-        return lambda: torch.einsum("zd,yh,xw,bcdhw->bczyx", *up_down, x)
+        return lambda: plain.along_axes(x, up_down)
 
     peers = [
         Peer("medsynth_ext, out=", lambda: lambda: ops.simulate_resolution(x, sizes, out=out), "out", interior),
@@ -174,7 +174,9 @@ def _resolution_packages(x: Tensor, low: list[int]) -> list[Peer]:
         return interior(torch.from_numpy(sitk.GetArrayFromImage(result))[None, None])
 
     return [
-        Peer("MONAI RandSimulateLowResolution", monai, note="not compared: one zoom for all axes, its own location rule"),
+        Peer(
+            "MONAI RandSimulateLowResolution", monai, note="not compared: one zoom for all axes, its own location rule"
+        ),
         Peer("SimpleITK Resample, twice", simpleitk, view=simpleitk_view, devices=cpu),
         Peer("TorchIO RandomAnisotropy", torchio, note="not compared: one axis, its own location rule", devices=cpu),
     ]

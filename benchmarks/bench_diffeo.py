@@ -53,20 +53,24 @@ def same_labels(expected: Tensor, *, share: float = 2e-3) -> Callable[[Tensor], 
         if result.shape != expected.shape:
             return Agreement(False, f"shape {tuple(result.shape)}, wanted {tuple(expected.shape)}")
         unequal = (result.to(torch.int64) != expected.to(torch.int64)).double().mean().item()
-        return Agreement(unequal <= share, f"{unequal:.1e} of the labels differ" + ("" if unequal <= share else ": wrong"))
+        return Agreement(
+            unequal <= share, f"{unequal:.1e} of the labels differ" + ("" if unequal <= share else ": wrong")
+        )
 
     return check
 
 
 def svf_case(key: str, n: int, device: torch.device) -> Case:
     """Forward integration."""
-    v = velocity(n).to(device)
+    v = velocity(n, amplitude=min(4.0, n / 20)).to(device)
     out = torch.empty_like(v)
     expected = interior(plain.integrate(v, STEPS))
     peers = [
         Peer("medsynth_ext, out=", lambda: lambda: ops.integrate_svf(v, steps=STEPS, out=out), "out", interior),
         Peer("medsynth_ext, fresh output", lambda: lambda: ops.integrate_svf(v, steps=STEPS), "fresh", interior),
-        Peer("our PyTorch twin", lambda: lambda: reference.integrate_svf(v, steps=STEPS), "twin", interior, max_rounds=3),
+        Peer(
+            "our PyTorch twin", lambda: lambda: reference.integrate_svf(v, steps=STEPS), "twin", interior, max_rounds=3
+        ),
         Peer("PyTorch eager (grid_sample)", lambda: lambda: plain.integrate(v, STEPS), "eager", interior),
         Peer("PyTorch eager, normalised carried", lambda: lambda: plain.integrate_normalised(v), "tuned", interior),
         Peer("torch.compile", lambda: partial(torch.compile(plain.integrate), v, STEPS), "compile", interior),
@@ -79,7 +83,7 @@ def svf_case(key: str, n: int, device: torch.device) -> Case:
 
 def svf_grad_case(key: str, n: int, device: torch.device) -> Case:
     """Forward and backward integration."""
-    v = velocity(n).to(device)
+    v = velocity(n, amplitude=min(4.0, n / 20)).to(device)
     expected = with_gradient(plain.integrate, v)()[0]
     scale = expected.abs().max().item()
 
@@ -123,7 +127,9 @@ def warp_case(key: str, n: int, device: torch.device) -> Case:
         Peer("medsynth_ext, out=", lambda: lambda: ops.warp(image, field, out=out), "out", interior),
         Peer("medsynth_ext, fresh output", lambda: lambda: ops.warp(image, field), "fresh", interior),
         Peer("our PyTorch twin", lambda: lambda: reference.warp(image, field), "twin", interior),
-        Peer("PyTorch eager (identity + field, grid_sample)", lambda: lambda: plain.warp(image, field), "eager", interior),
+        Peer(
+            "PyTorch eager (identity + field, grid_sample)", lambda: lambda: plain.warp(image, field), "eager", interior
+        ),
         Peer(
             "PyTorch grid_sample, grid ready",
             lambda: lambda: sample(image, ready),
@@ -224,7 +230,9 @@ def affine_case(key: str, n: int, device: torch.device) -> Case:
 
     def ours(**options: Any) -> Tensor:
         shape = (n, n, n)
-        return ops.affine_svf_warp(labels, matrix, field, out_shape=shape, mode="nearest", disp_rule="corner", **options)
+        return ops.affine_svf_warp(
+            labels, matrix, field, out_shape=shape, mode="nearest", disp_rule="corner", **options
+        )
 
     def twin() -> Tensor:
         shape = (n, n, n)

@@ -68,9 +68,10 @@ def svf_peers(
         import itk as package
 
         package.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(torch.get_num_threads())
-        image = package.image_from_array(_vectors_last(v).astype(np.float64), ttype=package.Image[package.Vector[package.D, 3], 3])
+        array = _vectors_last(v).astype(np.float64)
+        image = package.image_view_from_array(array, ttype=package.Image[package.Vector[package.D, 3], 3])
 
-        def call() -> Any:
+        def call(_keep: np.ndarray = array) -> Any:  # a view does not own its array
             transform = package.ConstantVelocityFieldTransform[package.D, 3].New()
             transform.SetConstantVelocityField(image)
             transform.SetCalculateNumberOfIntegrationStepsAutomatically(False)
@@ -153,10 +154,11 @@ def _array_peers(image: Tensor, field: Tensor, mode: str) -> list[Peer]:
         import itk as package
 
         scalar, vector = package.Image[package.F, 3], package.Image[package.Vector[package.F, 3], 3]
-        moving = package.image_from_array(np.ascontiguousarray(image[0, 0].numpy()))
-        displacement = package.image_from_array(_vectors_last(field), ttype=vector)
+        arrays = (np.ascontiguousarray(image[0, 0].numpy()), _vectors_last(field))
+        moving = package.image_view_from_array(arrays[0])
+        displacement = package.image_view_from_array(arrays[1], ttype=vector)
 
-        def call() -> Any:
+        def call(_keep: tuple[np.ndarray, ...] = arrays) -> Any:  # a view does not own its array
             options: dict[str, Any] = {"Input": moving, "DisplacementField": displacement}
             warp = package.WarpImageFilter[scalar, scalar, vector].New(**options)
             if not linear:

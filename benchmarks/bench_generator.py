@@ -62,7 +62,9 @@ class Composition:
             one[a, b], one[b, a] = -s[i], s[i]
             turn = turn @ one
         scale = torch.diag(1 + (torch.rand(3, device=self.device) * 2 - 1) * 0.2)
-        return turn @ scale @ (torch.eye(3, device=self.device) + (torch.rand(3, 3, device=self.device) * 2 - 1) * 0.012)
+        return (
+            turn @ scale @ (torch.eye(3, device=self.device) + (torch.rand(3, 3, device=self.device) * 2 - 1) * 0.012)
+        )
 
     def _deform(self) -> Tensor:
         half = max(2, self.n // 2)
@@ -94,7 +96,7 @@ def is_pair(n: int) -> Callable[[Tensor], Agreement]:
             return Agreement(False, f"shape {tuple(pair.shape)}, wanted {(2, n, n, n)}")
         image, labels = pair
         low, high, found = image.min().item(), image.max().item(), labels.unique().numel()
-        inside = -1e-4 <= low and high <= 1 + 1e-4 and high - low > 0.05
+        inside = low >= -1e-4 and high <= 1 + 1e-4 and high - low > 0.05
         known = found > 1 and bool(((labels >= 0) & (labels < LABELS) & (labels == labels.round())).all())
         text = f"image in [{low:.2f}, {high:.2f}], {found} labels"
         return Agreement(inside and known, text + ("" if inside and known else ": wrong"))

@@ -38,7 +38,9 @@ def in_law(labels: Tensor, means: Tensor, stds: Tensor, *, limit: float = 6.0) -
         error_of_std = ((std / stds.double() - 1) * (2 * count).sqrt())[enough].abs().max().item()
         worst = max(error_of_mean, error_of_std) if not math.isnan(error_of_mean + error_of_std) else math.nan
         ok = worst <= limit
-        return Agreement(ok, f"label means and deviations within {worst:.1f} standard errors" + ("" if ok else ": wrong"))
+        return Agreement(
+            ok, f"label means and deviations within {worst:.1f} standard errors" + ("" if ok else ": wrong")
+        )
 
     return check
 

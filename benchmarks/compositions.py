@@ -12,12 +12,15 @@ from torch.nn import functional as F
 
 __all__ = [
     "affine_svf_warp",
+    "along_axes",
     "blur",
     "corner_matrix",
+    "corner_resize",
     "identity",
     "integrate",
     "integrate_normalised",
     "interior",
+    "kernel",
     "unit_identity",
     "warp",
 ]
@@ -90,11 +93,18 @@ def corner_resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def affine_svf_warp(labels: Tensor, matrix: Tensor, displacement: Tensor, mode: str = "nearest") -> Tensor:
-    """Sample at ``M (x + d(x))``: the coarse displacement resized to the volume, the matrix applied, one grid_sample."""
+    """Sample at ``M (x + d(x))``: the coarse field resized to the volume, the matrix applied, one grid_sample."""
     n = labels.shape[-1]
     where = identity(n, labels.device) + corner_resize(displacement, (n, n, n))
     q = torch.einsum("bij,bjdhw->bidhw", matrix[:, :, :3], where) + matrix[:, :, 3, None, None, None]
     return F.grid_sample(labels, _grid(q), mode=mode, padding_mode="border", align_corners=True)
+
+
+def along_axes(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """One dense (n_out, n_in) matrix an axis."""
+    for d, matrix in enumerate(matrices):
+        x = torch.tensordot(x, matrix, dims=([2 + d], [1])).movedim(-1, 2 + d)
+    return x
 
 
 def kernel(sigma: float, truncate: float, device: torch.device) -> Tensor:

@@ -22,8 +22,8 @@ class Goal:
     Args:
         text: the goal in words.
         case: key of the case.
-        kind: ``ratio`` (time of the others over ours), ``memory`` (our extra memory over theirs), ``time_us`` (device time)
-            or ``rate`` (samples a second).
+        kind: ``ratio`` (time of the others over ours), ``memory`` (our extra memory over theirs), ``time_us`` (device
+            time) or ``rate`` (samples a second).
         wanted: at least this ratio or rate, at most this memory share or time.
         device: where it is meant.
         roles: which rows it is held against, the fastest of them; empty with ``name``.
@@ -63,7 +63,9 @@ GOALS = (
     Goal("SVF, 7 steps, against the grid_sample composition", "svf", "ratio", 10, roles=("eager",)),
     Goal("SVF, 7 steps, against the best of all others", "svf", "ratio", 7, roles=EVERYONE),
     Goal("SVF forward and backward, against the grid_sample composition", "svf_grad", "ratio", 4, roles=("eager",)),
-    Goal("SVF forward and backward, memory of the grid_sample composition", "svf_grad", "memory", 0.5, roles=("eager",)),
+    Goal(
+        "SVF forward and backward, memory of the grid_sample composition", "svf_grad", "memory", 0.5, roles=("eager",)
+    ),
     Goal("Linear warp, against ITK", "warp_linear", "ratio", 4, name="ITK WarpImageFilter"),
     Goal("Linear warp, against voxelmorph", "warp_linear", "ratio", 8, name="voxelmorph spatial_transform"),
     Goal("Nearest label warp, against torch.compile", "warp_nearest", "ratio", 5, roles=("compile",)),

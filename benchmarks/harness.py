@@ -119,11 +119,13 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """For the JSON file: every time, and the figures the tables show."""
-        figures = {f"{c}_{f.__name__}_ms": f(self, c) for c in ("wall", "cpu", "device") for f in (Row.least, Row.median)}
+        figures = {
+            f"{c}_{f.__name__}_ms": f(self, c) for c in ("wall", "cpu", "device") for f in (Row.least, Row.median)
+        }
         return asdict(self) | {k: None if math.isnan(v) else v for k, v in figures.items()}
 
 
-def close_to(expected: Tensor, tolerance: float, *, what: str = "max |difference|") -> Callable[[Tensor], Agreement]:
+def close_to(expected: Tensor, tolerance: float, *, what: str = "largest difference") -> Callable[[Tensor], Agreement]:
     """A check on the largest difference; a result of another shape or with NaN never agrees."""
 
     def check(result: Tensor) -> Agreement:
@@ -174,7 +176,7 @@ def _warm_up(case: Case, peer: Peer, row: Row, device: torch.device) -> Callable
         call = peer.prepare()
         result = call()
         found = None if peer.view is None else peer.view(result).detach()
-        agreement = Agreement(True, "not compared") if found is None else case.check(found)
+        agreement = Agreement(True, "") if found is None else case.check(found)
     except ImportError as error:
         row.status, row.agreement = "not installed", str(error)
         return None

@@ -16,9 +16,8 @@ import medsynth_ext
 
 __all__ = ["copy_bandwidth", "facts", "is_busy"]
 
-PACKAGES = (
-    "torch monai torchio cornucopia torch-interpol voxelmorph neurite itk simpleitk numpy scipy medsynth_ext".split()
-)
+PACKAGES = ("torch", "monai", "torchio", "cornucopia", "torch-interpol", "voxelmorph", "neurite", "itk", "simpleitk")
+PACKAGES += ("numpy", "scipy", "medsynth_ext")
 
 
 def _version(package: str) -> str | None:

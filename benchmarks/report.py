@@ -30,7 +30,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 def _number(value: float | None) -> str:
     if value is None or math.isnan(value):
-        return "–"
+        return "-"
     if value >= 99.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
@@ -43,9 +43,9 @@ def _pair(row: Row, clock: str, factor: float = 1.0) -> str:
 def _share(row: Row, bandwidth: float) -> str:
     """Least bytes over time, and what part of the copy bandwidth that is."""
     if not row.least_bytes:
-        return "–"
+        return "-"
     rate = row.gb_per_s()
-    return "–" if math.isnan(rate) else f"{_number(rate)} ({100 * rate / bandwidth:.0f} %)"
+    return "-" if math.isnan(rate) else f"{_number(rate)} ({100 * rate / bandwidth:.0f} %)"
 
 
 def case_table(case: Case, rows: Sequence[Row], *, device: str, bandwidth: float) -> str:
@@ -63,14 +63,22 @@ def case_table(case: Case, rows: Sequence[Row], *, device: str, bandwidth: float
     for r in measured:
         pairs = f"{_pair(r, 'device', 1e3)} | {_pair(r, 'wall')}" if gpu else f"{_pair(r, 'wall')} | {_pair(r, 'cpu')}"
         name = f"**{r.name}**" if r.role in ("out", "fresh") else r.name
-        memory = "–" if r.extra_peak_mib is None else f"{r.extra_peak_mib:.0f}"
+        memory = "-" if r.extra_peak_mib is None else f"{r.extra_peak_mib:.0f}"
         remark = "; ".join(t for t in (r.agreement, r.note) if t)
-        cells = (name, pairs, _number(r.median(clock) / base), memory, _share(r, bandwidth), str(len(r.wall_ms)), remark)
+        cells = (
+            name,
+            pairs,
+            _number(r.median(clock) / base),
+            memory,
+            _share(r, bandwidth),
+            str(len(r.wall_ms)),
+            remark,
+        )
         lines.append("| " + " | ".join(cells) + " |")
     for r in rows:
         if r.status != "measured":
             said = r.agreement.replace("|", "\\|")
-            lines.append(f"| {r.name} | {r.status.upper()} | – | – | – | – | 0 | {said} |")
+            lines.append(f"| {r.name} | {r.status.upper()} | - | - | - | - | 0 | {said} |")
     return "\n".join(lines) + "\n"
 
 
@@ -78,9 +86,11 @@ def goal_table(outcomes: Sequence[Outcome]) -> str:
     """Goal, wanted, measured, met or not."""
     lines = ["| goal | wanted | measured | met |", "|---|---|---|---|"]
     for o in outcomes:
-        figures = [f"{'**' if k == o.decided_by else ''}{k}: {_number(v)}{'**' if k == o.decided_by else ''}"
-                   for k, v in o.figures.items()]
-        measured = ", ".join(figures) or "–"
+        figures = [
+            f"{'**' if k == o.decided_by else ''}{k}: {_number(v)}{'**' if k == o.decided_by else ''}"
+            for k, v in o.figures.items()
+        ]
+        measured = ", ".join(figures) or "-"
         met = {True: "yes", False: "**no**", None: f"not judged: {o.reason}"}[o.met]
         lines.append(f"| {o.goal} | {o.wanted} | {measured} | {met} |")
     return "\n".join(lines) + "\n"
@@ -98,6 +108,6 @@ def machine_lines(facts: dict[str, Any], rounds: int) -> str:
     return (
         f"{where}, {facts['cores']} cores, {facts['threads']} threads for everyone; copy bandwidth "
         f"{facts['bandwidth_gb_per_s']:.1f} GB/s (read and written bytes). Load average before the run "
-        f"{facts['load_before']:.2f}: {busy}. {rounds} rounds in which the peers take turns, after one warm-up; ratios are "
-        f"of medians. Python {facts['python']}, {versions}. Measured {facts['date']}.\n"
+        f"{facts['load_before']:.2f}: {busy}. {rounds} rounds in which the peers take turns, after one warm-up; ratios "
+        f"are of medians. Python {facts['python']}, {versions}. Measured {facts['date']}.\n"
     )

@@ -3,8 +3,50 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(medsynth_ext, m) {
+  // u2(x) + u1(x + u2(x)) for fields (B, D, *S), in voxels; border 0 clamp, 1 zeros, 2 reflect.
+  m.def("compose(Tensor u1, Tensor u2, int border) -> Tensor");
+  // Gradients to u1 and to u2, both with the whole batch.
+  m.def("compose_backward(Tensor grad, Tensor u1, Tensor u2, int border) -> (Tensor, Tensor)");
+  m.def("compose_out(Tensor u1, Tensor u2, int border, Tensor(a!) out) -> ()");
+  // Gaussian blur of (B, C, *S), sigma (B, axes) float64; border 0 replicate, 1 zeros, 2 reflect; transposed: the adjoint.
+  m.def("gaussian_blur(Tensor x, Tensor sigma, float truncate, int border, bool transposed) -> Tensor");
+  m.def("gaussian_blur_out(Tensor x, Tensor sigma, float truncate, int border, bool transposed, Tensor(a!) out) -> ()");
+  // Intensities from labels (B, *S): means and stds (B, K, C); lut maps label values to classes. -> (B, C, *S)
+  m.def("gmm_sample(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
+        "int stream, int[] index_shape, int[] index_origin, bool validate) -> Tensor");
+  // Sums of grad (B, C, *S) over the voxels of each class, plain and times the noise: (B, K, C) each, empty if not asked.
+  m.def("gmm_sample_backward(Tensor grad, Tensor labels, Tensor? lut, SymInt classes, bool to_means, bool to_stds, "
+        "SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin) -> (Tensor, Tensor)");
+  m.def("gmm_sample_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
+        "int stream, int[] index_shape, int[] index_origin, bool validate, Tensor(a!) out) -> ()");
+  // Scaling and squaring of velocity (B, D, *S), in voxels; border 0 clamp, 1 zeros, 2 reflect.
+  m.def("integrate_svf(Tensor velocity, int steps, int border, bool inverse) -> Tensor");
+  // `levels` from integrate_svf_saving, or an empty tensor.
+  m.def(
+      "integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int steps, int border, bool inverse) -> Tensor");
+  m.def("integrate_svf_out(Tensor velocity, int steps, int border, bool inverse, Tensor(a!) out) -> ()");
+  // Also returns the intermediate fields (B, steps, voxels, 4), which spare the backward their recomputation.
+  m.def("integrate_svf_saving(Tensor velocity, int steps, int border, bool inverse) -> (Tensor, Tensor)");
+  // det(I + grad u), (B, 1, *S), of a displacement (B, D, *S).
+  m.def("jacobian_determinant(Tensor displacement) -> Tensor");
+  m.def("jacobian_determinant_backward(Tensor grad, Tensor displacement) -> Tensor");
+  m.def("jacobian_determinant_out(Tensor displacement, Tensor(a!) out) -> ()");
   // out[b, x] = table[b, labels[b, x]]; returns the first position per sample whose label has no entry, or -1.
   m.def("map_labels_out(Tensor labels, Tensor table, Tensor(a!) out) -> Tensor");
   // Philox4x32-10 words for counters (N, 4) int64 (each < 2^32) and a key of two words; int64 (N, 4).
   m.def("philox_raw(Tensor counters, int key0, int key1) -> Tensor");
+  // Random numbers into out (B, C, *S): integers in [0, n), normal, uniform in [low, high).
+  m.def("rand_int_out(int n, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin, "
+        "Tensor(a!) out) -> ()");
+  m.def("rand_normal_out(SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin, "
+        "Tensor(a!) out) -> ()");
+  m.def("rand_uniform_out(float low, float high, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
+        "int[] index_origin, Tensor(a!) out) -> ()");
+  // Fused image from labels: gmm_sample, times exp(resized bias_grid), clip ([] for none), min-max, to the power (B, C).
+  m.def("synth_image(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
+        "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
+        "int[] index_origin, bool validate) -> Tensor");
+  m.def("synth_image_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
+        "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
+        "int[] index_origin, bool validate, Tensor(a!) out) -> ()");
 }

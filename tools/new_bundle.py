@@ -94,10 +94,10 @@ def new_bundle(name: str, method: str, *, title: str | None = None, root: Path =
             raise FileExistsError(f"{path} exists already")
     marks = substitutions(method, title or name.replace("_", " ").capitalize())
     for folder, target in ((TEMPLATES / "bundle", bundle), (TEMPLATES / "method", room)):
-        for template in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
-            write(template, target / template.relative_to(folder), marks)
-    write(TEMPLATES / "test_network.py", test, marks)
-    write(TEMPLATES / "tiny.py", tiny, marks)
+        for template in sorted(path for path in folder.rglob("*") if path.is_file()):
+            write(template, target / template.relative_to(folder).with_name(template.name.removesuffix(".in")), marks)
+    write(TEMPLATES / "test_network.py.in", test, marks)
+    write(TEMPLATES / "tiny.py.in", tiny, marks)
     shutil.copy(TEMPLATES / "logging.conf", bundle / "configs/logging.conf")
     shutil.copy(REPOSITORY / "LICENSE", bundle / "LICENSE")
     write_weights(bundle, room / "network.py", marks)

@@ -1,4 +1,4 @@
-"""Runs a bundle's claims: arms times seeds on stand-in data, and for every claim what was wanted and what was measured."""
+"""Runs a bundle's claims: arms times seeds on stand-in data; for every claim what was wanted and what was measured."""
 
 from medsynth_ext.claims.claim import Claim, Condition, Outcome, Results
 from medsynth_ext.claims.run import run_bundle, run_study

@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scale", default="small", help="a size that the bundle's configs/claims.json lists")
     parser.add_argument("--out", help="folder of claims.json and the figure; the bundle's docs by default")
     parser.add_argument("--work", help="folder of intermediate results; the bundle's eval/claims by default")
-    parser.add_argument("--only", nargs="+", metavar="CLAIM", help="run single claims; the report stays in the work folder")
+    parser.add_argument(
+        "--only", nargs="+", metavar="CLAIM", help="run single claims; the report goes to the work folder"
+    )
     parser.add_argument("--workers", type=int, help="processes of one thread each; as the scale says by default")
     parser.add_argument("--split", help="which people are tested; 'validation' is for choices, 'test' for results")
     parser.add_argument(

@@ -75,7 +75,7 @@ class Condition:
         seeds = [_RELATIONS[self.relation](value, self.limit) for value in self.values]
         text = f"{self.what} is {self.mean:.4g}, wanted {self.relation} {self.limit:g}"
         if any(seeds):
-            text += f"; {sum(seeds)} of {len(seeds)} seeds fulfil it, so the spread over seeds is as large as the difference"
+            text += f"; {sum(seeds)} of {len(seeds)} seeds fulfil it, so seeds differ by more than what is missing"
         return text
 
     def record(self) -> dict[str, Any]:

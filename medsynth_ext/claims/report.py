@@ -33,7 +33,9 @@ def write_report(
         try:
             runs = dict(json.loads(path.read_text(encoding="utf-8"))["runs"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a report of claims ({error!r}); remove it or choose another folder") from error
+            raise ValueError(
+                f"{path} is no report of claims ({error!r}); remove it or choose another folder"
+            ) from error
     runs[record["scale"]] = record
     write_json(path, {"bundle": bundle, "runs": runs})
     figure = draw_conditions(outcomes, title=f"{bundle}, {record['scale']}") if figure is None else figure
@@ -49,7 +51,9 @@ def outcome_lines(outcomes: Sequence[Outcome]) -> list[str]:
         lines.append(f"claim {outcome.claim.id}: {'held' if outcome.held else 'NOT HELD'}. {outcome.claim.sentence}")
         for condition in outcome.conditions:
             mark = "ok  " if condition.held else "miss"
-            lines.append(f"    {mark} {condition.what}: {condition.mean:.4g} (wanted {condition.relation} {condition.limit:g})")
+            lines.append(
+                f"    {mark} {condition.what}: {condition.mean:.4g} (wanted {condition.relation} {condition.limit:g})"
+            )
         lines.extend(f"    not measured: {text}" for text in outcome.claim.not_measured)
     held = sum(outcome.held for outcome in outcomes)
     lines.append(f"{held} of {len(outcomes)} claims held")

@@ -50,6 +50,7 @@ def run_study(
     only: str | Sequence[str] | None = None,
     resume: bool = True,
     workers: int = 1,
+    data_workers: int | None = None,
     device: str = "cpu",
     reasons: dict[str, str] | None = None,
 ) -> list[Outcome]:
@@ -66,6 +67,7 @@ def run_study(
         only: ids of single claims to run; their report goes to ``work`` instead of ``out``.
         resume: whether to use what an earlier run left in ``work``.
         workers: processes of one thread each that run arms beside each other.
+        data_workers: the same for making the shared data; as ``workers`` when ``None``.
         device: for the report.
         reasons: for claims that are known not to hold, why.
 
@@ -88,7 +90,7 @@ def run_study(
         for arm in arms:
             for seed in arm.seeds:
                 store.discard(arm, seed)
-    _prepare(study, arms, store, workers)
+    _prepare(study, arms, store, data_workers or workers)
     _run_arms(study, arms, store, workers)
 
     records = {arm.name: {seed: store.load(arm, seed) for seed in arm.seeds} for arm in arms}
@@ -192,7 +194,8 @@ def _run_arms(study: Study, arms: Sequence[Arm], store: ResultStore, workers: in
         ]
 
         def finished(place: int, result: tuple[dict[str, Any], float], part: list = part, tasks: list = tasks) -> None:
-            store.save(*part[place], *result)
+            (arm, seed), (figures, seconds) = part[place], result
+            store.save(arm, seed, figures, seconds)
             bar.close_task(tasks[place].name)
 
         run_tasks(tasks, workers=1 if alone else workers, report=bar.report, finished=finished)

@@ -70,7 +70,8 @@ class StepTrainer(Trainer):
         self.step = step
         self.max_grad_norm = max_grad_norm
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=amp and amp_dtype == "float16")
-        self._autocast = {"device_type": device.type, "dtype": _AMP_DTYPES[amp_dtype], "enabled": amp}
+        self.amp_dtype = _AMP_DTYPES[amp_dtype]
+        self.amp_enabled = amp  # the parent's own amp would make a scaler for float16 on CUDA
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -85,7 +86,7 @@ class StepTrainer(Trainer):
 
     def autocast(self) -> AbstractContextManager:
         """The precision of the forward pass, as a context."""
-        return torch.autocast(**self._autocast)
+        return torch.autocast(self.state.device.type, dtype=self.amp_dtype, enabled=self.amp_enabled)
 
     def update(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Back-propagate ``loss`` (a scalar) and take one step of ``optimizer``, scaled and clipped."""

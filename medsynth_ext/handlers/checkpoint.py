@@ -94,7 +94,7 @@ class Checkpoint:
 
     def clear(self, engine: Engine) -> None:
         """Delete the checkpoints if the last epoch is done (a run may also end before, at a time limit)."""
-        if engine.state.epoch >= engine.state.max_epochs and rank_and_world()[0] == 0:
+        if engine.state.epoch == engine.state.max_epochs and rank_and_world()[0] == 0:
             for path in self.files():
                 path.unlink()
 
@@ -138,10 +138,11 @@ class Checkpoint:
 
 def _random_state() -> dict[str, Any]:
     # Plain containers and tensors only, so that the file loads with weights_only.
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    numpy_state = np.random.get_state(legacy=False)
+    generator = numpy_state["state"]
     return {
         "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "numpy": {**numpy_state, "state": {**generator, "key": torch.from_numpy(generator["key"].astype(np.int64))}},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -150,8 +151,9 @@ def _random_state() -> dict[str, Any]:
 def _set_random_state(state: dict[str, Any]) -> None:
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    generator = state["numpy"]["state"]
+    key = generator["key"].numpy().astype(np.uint32)
+    np.random.set_state({**state["numpy"], "state": {**generator, "key": key}})
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

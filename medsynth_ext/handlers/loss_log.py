@@ -66,7 +66,7 @@ class LossLog:
         self._started = time.perf_counter()
 
     def _iteration_completed(self, engine: Engine) -> None:
-        figures = scalars(engine.state.output)
+        figures = scalars(engine.state.output)  # type: ignore[arg-type]
         new = [name for name in figures if name not in self._columns]
         if new:  # the first row, or the end of a warm-up with another loss
             self._columns += new

@@ -41,7 +41,7 @@ class SamplePictures:
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
     def __call__(self, engine: Engine) -> None:
-        sample = engine.state.output[0]
+        sample: dict[str, Tensor] = engine.state.output[0]  # type: ignore[index]
         grid = slice_grid(sample["image"][0], sample["label"], sample["pred"])
         with replacing(self.folder / f"epoch={engine.state.epoch:06d}.png") as temporary:
             Image.fromarray(grid).save(temporary, format="PNG")

@@ -17,15 +17,18 @@ __all__ = ["WeightsWriter", "half_state_dict"]
 
 
 def half_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict of ``network`` on the CPU with every floating-point tensor in float16.
+    """The state dict of ``network`` on the CPU with every trained parameter in float16.
+
+    Buffers keep their precision: the running variances of a deep network exceed what float16 can hold, and they are few.
 
     Raises:
-        ValueError: for a value that is not finite in float16.
+        ValueError: for a parameter that is not finite in float16.
     """
+    buffers = {name for name, _ in network.named_buffers()}
     state = {}
     for name, value in network.state_dict().items():
         value = value.detach().cpu()
-        if value.is_floating_point():
+        if value.is_floating_point() and name not in buffers:
             value = value.half()
             if not torch.isfinite(value).all():
                 raise ValueError(f"'{name}' holds values that are not finite in half precision")

@@ -47,19 +47,18 @@ class LabelSurfaceDistance(CumulativeIterationMetric):
         axes = y.ndim - 2
         spacing = affine_to_spacing(y.affine, axes).tolist() if isinstance(y, MetaTensor) else [1.0] * axes
         found, true = (t.detach().cpu().numpy()[:, 0] for t in (y_pred, y))
-        values = [
-            [self._distance(p == k, t == k, spacing) for k in range(1, self.num_classes)] for p, t in zip(found, true, strict=True)
-        ]
-        return torch.tensor(values, dtype=torch.float32)  # (B, K - 1)
+        classes = range(1, self.num_classes)
+        rows = [[self._distance(p == k, t == k, spacing) for k in classes] for p, t in zip(found, true, strict=True)]
+        return torch.tensor(rows, dtype=torch.float32)  # (B, K - 1)
 
     def _distance(self, found: np.ndarray, true: np.ndarray, spacing: list[float]) -> float:
         if not (found.any() and true.any()):
             return float("nan")
         box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(found | true))
         # A rim of one voxel, so that the surface is closed at the border of the box.
-        pair = (torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (found, true))
+        closed_found, closed_true = (torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (found, true))
         distance = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=self.percentile, spacing=spacing
+            closed_found, closed_true, include_background=True, percentile=self.percentile, spacing=spacing
         )
         return float(distance)
 

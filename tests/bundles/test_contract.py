@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -14,16 +13,11 @@ from pathlib import Path
 import check_bundles
 import pytest
 import torch
+from bundle_workflows import TOOLS, loss_curve, run_workflow
 
 from medsynth_ext.handlers import load_weights
 
-TOOLS = Path(check_bundles.__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def loss_curve(folder: Path) -> list[tuple[int, float]]:
-    with (folder / "loss.csv").open() as file:
-        return [(int(row["iteration"]), float(row["loss"])) for row in csv.DictReader(file)]
 
 
 def rows(folder: Path) -> int:
@@ -81,10 +75,10 @@ def test_saved_weights_give_the_same_output(trained):
 
 
 @pytest.mark.parametrize("configs", [["evaluate.json"], ["train.json", "evaluate.json"]], ids=["alone", "after_train"])
-def test_evaluation_writes_a_table_of_metrics(trained, run, tmp_path, configs):
+def test_evaluation_writes_a_table_of_metrics(trained, tmp_path, configs):
     settings = trained.tiny.evaluate(tmp_path / "data", trained.weights)
     # Alone it is no training workflow, and no inference workflow for MONAI either: its ids are those of validation.
-    workflow = run(
+    workflow = run_workflow(
         trained.bundle, *configs, kind="train" if len(configs) == 2 else None, output_dir=str(tmp_path), **settings
     )
     metrics = workflow.parser.get_parsed_content("validate#evaluator").state.metrics
@@ -93,9 +87,9 @@ def test_evaluation_writes_a_table_of_metrics(trained, run, tmp_path, configs):
     assert "one" in (tmp_path / "val_mean_dice_raw.csv").read_text()
 
 
-def test_inference_writes_its_results(trained, run, tmp_path):
+def test_inference_writes_its_results(trained, tmp_path):
     settings = trained.tiny.infer(tmp_path / "data", trained.weights)
-    run(trained.bundle, "inference.json", kind="infer", output_dir=str(tmp_path / "results"), **settings)
+    run_workflow(trained.bundle, "inference.json", kind="infer", output_dir=str(tmp_path / "results"), **settings)
     assert [path for path in (tmp_path / "results").iterdir() if path.name.startswith("one")]
 
 
@@ -129,12 +123,12 @@ def test_a_killed_training_goes_on_with_the_same_loss_curve(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(trained, run, tmp_path):
+def test_two_processes_learn_what_one_learns(trained, tmp_path):
     if not hasattr(trained.tiny, "distributed"):
         pytest.skip("the bundle has no multi_gpu_train.json")
     settings = trained.tiny.distributed(tmp_path / "data")
     one = tmp_path / "one"
-    run(trained.bundle, "train.json", output_dir=str(one), ckpt_dir=str(one), batch_size=2, **settings)
+    run_workflow(trained.bundle, "train.json", output_dir=str(one), ckpt_dir=str(one), batch_size=2, **settings)
     two = tmp_path / "two"
     overrides = {"bundle_root": str(trained.bundle), "output_dir": str(two), "ckpt_dir": str(two), "batch_size": 1}
     (tmp_path / "tiny.json").write_text(json.dumps(overrides | settings))

@@ -64,3 +64,11 @@ def test_values_beyond_half_precision_are_refused():
         network.weight.fill_(1e6)
     with pytest.raises(ValueError, match="'weight' holds values that are not finite in half precision"):
         half_state_dict(network)
+
+
+def test_large_running_statistics_survive():
+    network = nn.BatchNorm3d(2)
+    network.running_var.fill_(3e6)
+    state = half_state_dict(network)
+    assert state["running_var"].tolist() == [3e6, 3e6]
+    assert state["weight"].dtype == torch.float16

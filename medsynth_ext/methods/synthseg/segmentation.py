@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from ignite.engine import Events
 from monai.engines import Evaluator
+from monai.engines.utils import IterationEvents
 from torch import nn
 from tqdm import tqdm
 
@@ -17,6 +19,8 @@ from medsynth_ext.data.scans import ScanDataset, ScanError
 from medsynth_ext.handlers.weights import WeightsError, load_weights
 
 __all__ = ["SegmentationRun"]
+
+_BAR = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}]"
 
 
 class SegmentationRun:
@@ -74,16 +78,33 @@ class SegmentationRun:
             raise SystemExit(f"error: {len(bad)} of {len(files)} scans could not be segmented:\n{lines}")
 
     def _evaluate(self, total: int) -> None:
-        with tqdm(total=total, desc="segmenting", unit="scan", file=sys.stderr) as bar:
+        with ExitStack() as stack:
+            bar = stack.enter_context(tqdm(total=total, desc="segmenting", file=sys.stderr, bar_format=_BAR))
+            done = 0
+
+            def show(share: float, what: str) -> None:
+                bar.n = done + share
+                bar.set_description_str(f"{done} of {total} scans done{what and ', '}{what}")
+
+            def finished() -> None:
+                nonlocal done
+                done += 1
+                show(0.0, "")
 
             def failed(path: Path, sentence: str) -> None:
                 bar.write(f"skipped: {sentence}", file=sys.stderr)
-                bar.update()
+                finished()
 
-            def done() -> None:
-                bar.update()
-
+            # shares of the time on a CPU
+            for event, share, what in (
+                (Events.GET_BATCH_STARTED, 0.0, "reading"),
+                (Events.GET_BATCH_COMPLETED, 0.1, "running the network"),
+                (IterationEvents.FORWARD_COMPLETED, 0.75, "cleaning and resampling"),
+            ):
+                stack.enter_context(self.evaluator.add_event_handler(event, show, share, what))
+            stack.enter_context(self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, finished))
             self.dataset.on_failure = failed
-            with self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, done):
+            try:
                 self.evaluator.run()
-            self.dataset.on_failure = None
+            finally:
+                self.dataset.on_failure = None

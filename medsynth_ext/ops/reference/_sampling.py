@@ -68,7 +68,7 @@ def sample_axis(q: Tensor, n: int, border: str) -> AxisSample:
 
 
 def _corner_sum(values: Tensor, axes: list[AxisSample], sloped: int | None) -> Tensor:
-    """Sum over the 2**D corners of value times weights; along axis ``sloped`` the weights' derivatives stand instead."""
+    """Sum over the 2**D corners of value times weights; axis ``sloped`` takes the weights' derivatives."""
     batch, channels, *size = values.shape
     out_size = axes[0].low.shape[1:]
     batch = max(batch, axes[0].low.shape[0]) if batch and axes[0].low.shape[0] else 0
@@ -83,7 +83,7 @@ def _corner_sum(values: Tensor, axes: list[AxisSample], sloped: int | None) -> T
                 weight = weight * (axis.slope_high if upper else axis.slope_low)
             else:
                 weight = weight * (axis.weight_high if upper else axis.weight_low)
-        lookup = index.reshape(-1, 1, math.prod(out_size)).expand(batch, channels, math.prod(out_size))
+        lookup = index.reshape(index.shape[0], 1, math.prod(out_size)).expand(batch, channels, math.prod(out_size))
         total = total + flat.gather(2, lookup).reshape(total.shape) * weight.unsqueeze(1)
     return total
 
@@ -136,7 +136,7 @@ def nearest_sample(
         r = _fold(r, n)[0] if border == "reflect" else r
         index = index * n + torch.nan_to_num(r.clamp(0, n - 1)).long()
     flat = values.expand(batch, *values.shape[1:]).reshape(batch, channels, math.prod(size))
-    lookup = index.reshape(-1, 1, math.prod(out_size)).expand(batch, channels, math.prod(out_size))
+    lookup = index.reshape(index.shape[0], 1, math.prod(out_size)).expand(batch, channels, math.prod(out_size))
     result = flat.gather(2, lookup).reshape(batch, channels, *out_size)
     result = torch.where(outside.unsqueeze(1), torch.as_tensor(fill, dtype=values.dtype, device=values.device), result)
     if values.dtype.is_floating_point:

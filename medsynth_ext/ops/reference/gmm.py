@@ -28,9 +28,8 @@ def _classes(labels: Tensor, n_classes: int, lut: Tensor | None, validate: bool)
     known = known & (index >= 0) & (index < n_classes)
     if validate and not bool(known.all()):
         first = (~known).nonzero()[0].tolist()
-        raise ValueError(
-            f"labels holds {value[tuple(first)].item()} in sample {first[0]} at position {tuple(first[1:])}, which has no class"
-        )
+        place = f"in sample {first[0]} at position {tuple(first[1:])}"
+        raise ValueError(f"labels holds {value[tuple(first)].item()} {place}, which has no class")
     return torch.where(known, index, 0), known
 
 

@@ -18,7 +18,9 @@ __all__ = ["compose_pair"]
 
 
 def _grid(size: Sequence[int], device: torch.device) -> Tensor:  # (3, *size) voxel indices
-    return torch.stack(torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in size), indexing="ij"))
+    return torch.stack(
+        torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in size), indexing="ij")
+    )
 
 
 def _sample(values: Tensor, location: Tensor, mode: str) -> Tensor:  # (1, C, *S) at (3, *T) voxel indices

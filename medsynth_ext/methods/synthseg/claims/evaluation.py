@@ -37,9 +37,7 @@ class Evaluator:
         voxel_mm3: volume of a voxel.
     """
 
-    def __init__(
-        self, network: nn.Module, table: LabelTable, *, amp: bool, batch_size: int, voxel_mm3: float
-    ) -> None:
+    def __init__(self, network: nn.Module, table: LabelTable, *, amp: bool, batch_size: int, voxel_mm3: float) -> None:
         self.network = network.eval()
         self.device = next(network.parameters()).device
         self.table = table

@@ -75,16 +75,15 @@ def _labels(axis: Axes, labels: Any, channels: int, title: str) -> None:
     axis.set_title(title, fontsize=7, pad=2)
 
 
-def draw_results(
-    results: Results, folders: Mapping[str, Path], settings: Settings, table: LabelTable
-) -> Figure | None:
+def draw_results(results: Results, folders: Mapping[str, Path], settings: Settings, table: LabelTable) -> Figure | None:
     """The figure; ``None`` when no network was trained."""
     arms = [arm for arm in ARMS if arm in results.figures]
     if not arms:
         return None
     contrasts = settings.evaluation.contrasts
     figure = Figure(figsize=(12, 8.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+    bands: Any = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+    top, bottom = bands
     left, right = top.subplots(1, 2, width_ratios=[1.6, 1])
     _bars(left, results, settings, arms)
     _lines(right, results, settings, arms)

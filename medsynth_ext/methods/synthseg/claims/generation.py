@@ -63,7 +63,7 @@ def _difference(a: Pair, b: Pair) -> dict[str, float]:
 
 
 def measure_repeatability(settings: SpeedSettings, *, seed: int, progress: Progress) -> dict[str, Any]:
-    """Make the same samples with other numbers of threads, another split into batches, and on CUDA where there is one."""
+    """Make the same samples with other numbers of threads, other batches, and on CUDA where there is one."""
     generator, labels = _generator(settings.check_size, max(settings.check_size, 64))
     maps = labels.expand(3, -1, -1, -1, -1).contiguous()
 

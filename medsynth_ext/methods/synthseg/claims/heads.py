@@ -95,33 +95,33 @@ class Heads:
 
     # Training
 
-    def training_items(self, *, old: bool, images: bool) -> list[str]:
-        """Names of the training data: young maps always, old ones and T1 scans of the young where they are needed."""
-        return ["young maps", *(["old maps"] if old else []), *(["young T1 scans"] if images else [])]
+    def training_items(self, kind: str) -> list[str]:
+        """Names of the training data of a kind: ``young map``, ``old map`` or ``T1 scan`` (of the young)."""
+        count = self.training.old_maps if kind == "old map" else self.training.young_maps
+        return [f"{kind} {i}" for i in range(count)]
 
-    def load_training(self, item: str, data: Path) -> Tensor:  # (N, 1, D, H, W)
-        """What :meth:`prepare` has made under this name."""
-        return torch.load(self._path(item, data), weights_only=True)
+    def load_training(self, kind: str, data: Path) -> Tensor:  # (N, 1, D, H, W)
+        """All training data of a kind that :meth:`prepare` has made."""
+        return torch.stack(
+            [torch.load(self._path(item, data), weights_only=True) for item in self.training_items(kind)]
+        )
 
     def _phantom(self, seed: int, population: str, lesions: int | None = None) -> HeadPhantom:
         shape, spacing = self.training.shape, self.training.spacing_mm
         return head_phantom(seed, shape=shape, spacing_mm=spacing, population=population, lesions=lesions)
 
-    def _training(self, item: str, progress: Progress) -> Tensor:
-        setting, maps = self.training, []
-        count = setting.old_maps if item == "old maps" else setting.young_maps
-        for i in range(count):
-            progress(i / count, f"{i} of {count}")
-            phantom = self._phantom(OLD_MAPS + i if item == "old maps" else i, "old" if item == "old maps" else "young")
-            if item == "young T1 scans":
-                contrast = self.evaluation.contrasts[0]
-                scan = resample_to_phantom(render_head(phantom, contrast, i), phantom).as_tensor()
-                maps.append(normalise(scan, contrast).half())
-            elif item == "old maps":
-                maps.append(add_boundary_noise(phantom.labels, seed=i, fraction=setting.boundary_noise)[None])
-            else:
-                maps.append(phantom.labels[None])
-        return torch.stack(maps)
+    def _training(self, item: str) -> Tensor:  # (1, D, H, W)
+        kind, number = item.rsplit(" ", 1)
+        i = int(number)
+        if kind == "old map":
+            labels = self._phantom(OLD_MAPS + i, "old").labels
+            return add_boundary_noise(labels, seed=i, fraction=self.training.boundary_noise)[None]
+        phantom = self._phantom(i, "young")
+        if kind == "young map":
+            return phantom.labels[None]
+        contrast = self.evaluation.contrasts[0]
+        scan = resample_to_phantom(render_head(phantom, contrast, i), phantom).as_tensor()
+        return normalise(scan, contrast).half()
 
     # Test
 
@@ -197,13 +197,13 @@ class Heads:
         path = self._path(item, data, None if person is None else asdict(person))
         if path.is_file():
             return
-        content = self._training(item, progress) if person is None else self._scan(person, progress)
+        content = self._training(item) if person is None else self._scan(person, progress)
         with replacing(path) as temporary:
             torch.save(content, temporary)
 
     def _path(self, item: str, data: Path, details: dict[str, Any] | None = None) -> Path:
-        t = self.training
-        depends: dict[str, Any] = {"shape": t.shape, "spacing_mm": t.spacing_mm, "item": item, "person": details}
+        setting = self.training
+        depends: dict[str, Any] = {"shape": setting.shape, "spacing_mm": setting.spacing_mm, "person": details}
         if details is None:
-            depends |= {"young": t.young_maps, "old": t.old_maps, "noise": t.boundary_noise}
+            depends |= {"noise": setting.boundary_noise, "contrast": self.evaluation.contrasts[0]}
         return data / f"{item.replace(' ', '_')}-{fingerprint(depends)}.pt"

@@ -86,14 +86,17 @@ class Judge:
             gain = results.per_seed(
                 lambda f, base, c=contrast: self.points(f, c) - self.points(base, c), "synthseg", "t1_baseline"
             )
-            yield self.condition(f"SynthSeg minus T1 baseline on {contrast}, Dice points", gain, ">=", "out_of_domain_gain")
+            yield self.condition(
+                f"SynthSeg minus T1 baseline on {contrast}, Dice points", gain, ">=", "out_of_domain_gain"
+            )
         spread = results.per_seed(self.spread, "synthseg")
         yield self.condition("SynthSeg's best minus worst contrast, Dice points", spread, "<=", "contrast_spread")
 
     def shifted_t1(self, results: Results) -> Iterable[Condition]:
         gain = results.per_seed(
-            lambda ours, base: self.points(ours, self.baseline, group="shifted")
-            - self.points(base, self.baseline, group="shifted"),
+            lambda ours, base: (
+                self.points(ours, self.baseline, group="shifted") - self.points(base, self.baseline, group="shifted")
+            ),
             "synthseg",
             "t1_baseline",
         )
@@ -131,21 +134,28 @@ class Judge:
                 "no_lesions",
             )
             what = "with" if group == "lesions" else "without"
-            yield self.condition(f"lost without lesion labels on FLAIR {what} lesions, Dice points", harm, relation, limit)
+            yield self.condition(
+                f"lost without lesion labels on FLAIR {what} lesions, Dice points", harm, relation, limit
+            )
 
     def maps(self, results: Results) -> Iterable[Condition]:
         def gap(a: str, b: str) -> list[float]:
             return results.per_seed(lambda x, y: self.overall(x) - self.overall(y), a, b)
 
         yield self.condition("five maps minus one map, Dice points", gap("five_maps", "one_map"), ">", 0.0)
-        yield self.condition("all young maps minus five, Dice points", gap("synthseg", "five_maps"), "<=", "five_maps_gap")
+        yield self.condition(
+            "all young maps minus five, Dice points", gap("synthseg", "five_maps"), "<=", "five_maps_gap"
+        )
         old = results.per_seed(
-            lambda more, less: self.points(more, self.baseline, group="large")
-            - self.points(less, self.baseline, group="large"),
+            lambda more, less: (
+                self.points(more, self.baseline, group="large") - self.points(less, self.baseline, group="large")
+            ),
             "all_maps",
             "synthseg",
         )
-        yield self.condition("gain of old people's maps on the largest ventricles, Dice points", old, ">=", "old_maps_gain")
+        yield self.condition(
+            "gain of old people's maps on the largest ventricles, Dice points", old, ">=", "old_maps_gain"
+        )
 
     def groups(self, results: Results) -> Iterable[Condition]:
         def ratio(figures: Figures) -> float:
@@ -207,7 +217,12 @@ def make_claims(
     both = ("synthseg", "t1_baseline")
     ablations = ("synthseg", "no_deformation", "no_bias", "tight_1", "tight_2")
     rows = [
-        ("1", "In domain, SynthSeg is at most 5 Dice points below a network trained on T1 scans.", both, judge.in_domain),
+        (
+            "1",
+            "In domain, SynthSeg is at most 5 Dice points below a network trained on T1 scans.",
+            both,
+            judge.in_domain,
+        ),
         (
             "2",
             "Out of domain, SynthSeg segments T2, PD, FLAIR and CT, where the T1 network fails, about equally well.",

@@ -70,7 +70,10 @@ class SynthSegStudy(Study):
         networks = [ARMS[arm.name] for arm in arms if arm.name in ARMS]
         if not networks:
             return []
-        training = self.heads.training_items(old=any(n.old for n in networks), images=any(n.scans for n in networks))
+        kinds = ["young map"]
+        kinds += ["old map"] if any(network.old for network in networks) else []
+        kinds += ["T1 scan"] if any(network.scans for network in networks) else []
+        training = [item for kind in kinds for item in self.heads.training_items(kind)]
         people = self.heads.people(sorted({group for network in networks for group in network.groups}))
         return training + [person.name for person in people]
 
@@ -97,10 +100,10 @@ class SynthSegStudy(Study):
         setting = self.settings.training
         torch.manual_seed(seed)
         network = SynthSegUNet(1, self.heads.table.n_targets, features=setting.features).to(self.device)
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         weights = folder / "weights.pt"
         if weights.is_file():  # left by a run that was stopped during the evaluation
             load_weights(network, weights)
-            network.to(memory_format=torch.channels_last_3d)
         else:
             pairs = self._pairs(arm, seed, data)
             losses = train(network, pairs, setting, seed=seed, progress=lambda f, text="": progress(0.8 * f, text))
@@ -129,20 +132,18 @@ class SynthSegStudy(Study):
             validate=False,
             **{**setting.generator, **arm.ranges},
         )
-        maps = self.heads.load_training("young maps", data)
+        maps = self.heads.load_training("young map", data)
         if arm.maps is not None:  # other maps for every seed
             chosen = torch.randperm(len(maps), generator=torch.Generator().manual_seed(seed))[: arm.maps]
             maps = maps[chosen]
         if arm.old:
-            maps = torch.cat([maps, self.heads.load_training("old maps", data)])
+            maps = torch.cat([maps, self.heads.load_training("old map", data)])
         maps = maps.to(self.device)
         if arm.scans:
-            return ScanPairs(generator, maps, self.heads.load_training("young T1 scans", data).to(self.device))
+            return ScanPairs(generator, maps, self.heads.load_training("T1 scan", data).to(self.device))
         return SyntheticPairs(generator, maps)
 
-    def _evaluate(
-        self, arm: NetworkArm, evaluator: Evaluator, folder: Path, data: Path, progress: Progress
-    ) -> None:
+    def _evaluate(self, arm: NetworkArm, evaluator: Evaluator, folder: Path, data: Path, progress: Progress) -> None:
         people: list[Person] = self.heads.people(arm.groups)
         for i, person in enumerate(people):
             progress(0.8 + 0.2 * i / len(people), f"testing {person.name}")

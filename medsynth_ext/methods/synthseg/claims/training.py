@@ -26,7 +26,10 @@ class PairSource(Protocol):
 def _pick(count: int, *, seed: int, index: int, batch_size: int) -> Tensor:
     """Which of ``count`` maps the samples ``index .. index + batch_size - 1`` come from."""
     numbers = torch.arange(index, index + batch_size)
-    epochs = [torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + int(n) // count)) for n in numbers]
+    epochs = [
+        torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + int(n) // count))
+        for n in numbers
+    ]
     return torch.stack([order[int(n) % count] for order, n in zip(epochs, numbers, strict=True)])
 
 
@@ -87,9 +90,9 @@ class ScanPairs:
 def train(
     network: nn.Module, pairs: PairSource, settings: TrainingSettings, *, seed: int, progress: Progress
 ) -> list[float]:  # the loss of every step
-    """Train a network in place. The rate rises and then falls to 0 as a cosine, so the last weights are the ones to use."""
+    """Train a network in place. The rate rises, then falls to 0 as a cosine, so the last weights are the best."""
     device = next(network.parameters()).device
-    network.train().to(memory_format=torch.channels_last_3d)
+    network.train()
     loss_function = SynthSegLoss(cross_entropy_weight=settings.cross_entropy_weight, smooth=1e-5)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
 
