@@ -3,6 +3,19 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(medsynth_ext, m) {
+  // Label or image at M (x + d(x)): affine and displacement in one sampling; fill as a number of the source's type.
+  m.def(
+      "affine_svf_warp(Tensor src, Tensor matrix, Tensor? disp, int[] out_shape, int[] out_origin, int[] grid_shape, "
+      "int rule, int sampling, int border, float fill) -> Tensor");
+  // Gradients to src, to the moved location (B, D, *out) and to the matrix (float64), over the whole batch; empty where
+  // not wanted. Linear mode only.
+  m.def(
+      "affine_svf_warp_backward(Tensor grad, Tensor src, Tensor matrix, Tensor? disp, int[] out_shape, "
+      "int[] out_origin, int[] grid_shape, int rule, int border, float fill, bool want_src, bool want_moved, "
+      "bool want_matrix) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "affine_svf_warp_out(Tensor src, Tensor matrix, Tensor? disp, int[] out_shape, int[] out_origin, "
+      "int[] grid_shape, int rule, int sampling, int border, float fill, Tensor(a!) out) -> ()");
   // u2(x) + u1(x + u2(x)) for fields (B, D, *S), in voxels; border 0 clamp, 1 zeros, 2 reflect.
   m.def("compose(Tensor u1, Tensor u2, int border) -> Tensor");
   // Gradients to u1 and to u2, both with the whole batch.
@@ -42,6 +55,17 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
         "Tensor(a!) out) -> ()");
   m.def("rand_uniform_out(float low, float high, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
         "int[] index_origin, Tensor(a!) out) -> ()");
+  // Separable resize of (B, C, *S) to size; scale multiplies channels (empty: none).
+  m.def("resample(Tensor x, int[] size, int rule, int sampling, int border, float[] scale) -> Tensor");
+  // Its transpose; the map's outputs may be a window at origin of a grid of shape full (empty: the whole).
+  m.def(
+      "resample_backward(Tensor grad, int[] size, int rule, int sampling, int border, float[] scale, int[] full, "
+      "int[] origin) -> Tensor");
+  m.def("resample_out(Tensor x, int[] size, int rule, int sampling, int border, float[] scale, Tensor(a!) out) -> ()");
+  // Down to low_size[b] voxels per axis (int64 (B, D) on the CPU) and back up.
+  m.def("simulate_resolution(Tensor x, Tensor low_size, int sampling) -> Tensor");
+  m.def("simulate_resolution_backward(Tensor grad, Tensor low_size, int sampling) -> Tensor");
+  m.def("simulate_resolution_out(Tensor x, Tensor low_size, int sampling, Tensor(a!) out) -> ()");
   // Fused image from labels: gmm_sample, times exp(resized bias_grid), clip ([] for none), min-max, to the power (B, C).
   m.def("synth_image(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
         "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
@@ -49,4 +73,14 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   m.def("synth_image_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
         "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
         "int[] index_origin, bool validate, Tensor(a!) out) -> ()");
+  // img at x + disp(x).
+  m.def("warp(Tensor img, Tensor disp, int sampling, int border, float fill) -> Tensor");
+  // Gradients to img and disp over the whole batch; empty where not wanted. Linear mode only.
+  m.def(
+      "warp_backward(Tensor grad, Tensor img, Tensor disp, int border, float fill, bool want_img, bool want_disp) -> "
+      "(Tensor, Tensor)");
+  // The same for integer labels.
+  m.def("warp_labels(Tensor labels, Tensor disp, int sampling, int border, int fill) -> Tensor");
+  m.def("warp_labels_out(Tensor labels, Tensor disp, int sampling, int border, int fill, Tensor(a!) out) -> ()");
+  m.def("warp_out(Tensor img, Tensor disp, int sampling, int border, float fill, Tensor(a!) out) -> ()");
 }

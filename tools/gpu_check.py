@@ -35,7 +35,7 @@ NEEDED = ("torch", "numpy", "scipy", "monai", "ignite", "nibabel", "pytest", "ni
 COPY_EVERY_S = 10
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(BaseException):
     """The program was asked to stop."""
 
 
@@ -125,9 +125,9 @@ class Check:
             try:
                 status = self.child.wait(limit_s)
             except subprocess.TimeoutExpired:
-                self.end_child()
                 raise TimeoutError(f"stopped after {limit_s:.0f} s") from None
             finally:
+                self.end_child()
                 self.child = None
         with self.log.open("rb") as log:
             log.seek(start)
@@ -170,8 +170,7 @@ class Check:
                 self.stages[name] = self._stage(stages[name]) | {"seconds": round(time.monotonic() - begun, 1)}
                 self.save()
                 print(f"{name}: {self.stages[name]['state']} ({self.stages[name]['seconds']:.0f} s)", flush=True)
-        except (Stopped, KeyboardInterrupt):
-            self.end_child()
+        except Stopped:
             for record in self.stages.values():
                 if record["state"] in ("running", "waiting"):
                     record["state"] = "stopped" if record["state"] == "running" else "not begun"
@@ -407,6 +406,8 @@ def main() -> int:
     options = parse_arguments()
 
     def stop(number: int, frame: object) -> None:
+        for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)  # what follows takes seconds and must not be cut short
         raise Stopped
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -19,7 +19,7 @@ __all__ = ["WeightsWriter", "half_state_dict"]
 def half_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """The state dict of ``network`` on the CPU with every trained parameter in float16.
 
-    Buffers keep their precision: the running variances of a deep network exceed what float16 can hold, and they are few.
+    Buffers keep their precision: they are few, and the running variances of a deep network exceed float16.
 
     Raises:
         ValueError: for a parameter that is not finite in float16.

@@ -5,19 +5,28 @@ from medsynth_ext.ops.diffeo import compose, integrate_svf, jacobian_determinant
 from medsynth_ext.ops.gmm import gmm_sample, synth_image
 from medsynth_ext.ops.labels import map_labels
 from medsynth_ext.ops.random import philox_raw, rand_int, rand_normal, rand_uniform, seed_from_torch
+from medsynth_ext.ops.resampling import resample, resize_field, simulate_resolution
+from medsynth_ext.ops.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
 
 __all__ = [
+    "affine_svf_warp",
     "compose",
     "gaussian_blur",
     "gmm_sample",
     "integrate_svf",
     "jacobian_determinant",
+    "lab2im_matrix",
     "map_labels",
     "philox_raw",
     "rand_int",
     "rand_normal",
     "rand_uniform",
+    "resample",
+    "resize_field",
     "seed_from_torch",
+    "simulate_resolution",
     "synth_image",
+    "warp",
+    "warp_labels",
     "warp_points",
 ]

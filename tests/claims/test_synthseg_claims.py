@@ -191,7 +191,7 @@ def test_resolution_is_judged_by_the_loss_at_the_coarsest_spacing(study: SynthSe
     ours = figures({"T1/6": 0.80, "T1/12": 0.74, "T2/6": 0.70, "T2/12": 0.66})
     less = figures({"T1/6": 0.82, "T1/12": 0.70, "T2/6": 0.70, "T2/12": 0.62})
     outcome = claim.outcome(Results({"synthseg": {0: ours}, "no_resolution": {0: less}}))
-    assert [c.mean for c in outcome.conditions] == pytest.approx([5.0, 5.0])
+    assert [c.mean for c in outcome.conditions] == pytest.approx([5.0, 5.0, 80.0])
     assert outcome.held
 
 
@@ -225,3 +225,13 @@ def test_a_bundle_without_claims_and_an_unknown_scale_are_named(
     assert "configs/claims.json, but" in capsys.readouterr().err
     with pytest.raises(ValueError, match="has no entry 'speling'"):
         run_bundle(BUNDLE, speling=3)
+
+
+def test_networks_that_learned_nothing_do_not_hold_a_claim_about_their_difference(study: SynthSegStudy) -> None:
+    claims = {claim.id: claim for claim in study.claims()}
+    nothing = figures({"T1/6": 0.01, "T1/12": 0.01, "T2/6": 0.01, "T2/12": 0.01}, shifted=0.01)
+    results = Results({"synthseg": {0: nothing}, "t1_baseline": {0: nothing}})
+    for name in ("1", "3"):
+        outcome = claims[name].outcome(results)
+        assert not outcome.held
+        assert "precondition" in outcome.reason

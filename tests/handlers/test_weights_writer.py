@@ -46,12 +46,13 @@ def test_without_a_metric_every_epoch_is_written(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.pt"]
 
 
-def test_the_file_is_a_half_precision_state_dict_that_loads_again(tmp_path):
+def test_parameters_are_half_precision_in_a_state_dict_that_loads_again(tmp_path):
     network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
     writer = WeightsWriter(network, tmp_path / "model.pt")
     writer(Engine(lambda engine, batch: None))
     state = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert {v.dtype for v in state.values()} == {torch.float16, torch.int64}
+    assert {state[name].dtype for name, _ in network.named_parameters()} == {torch.float16}
+    assert {state[name].dtype for name, _ in network.named_buffers()} == {torch.float32, torch.int64}
     other = nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
     load_weights(other, tmp_path / "model.pt")
     assert torch.allclose(other[0].weight, network[0].weight, atol=1e-3)

@@ -69,6 +69,11 @@ class Judge:
         """Points that the method loses without a part."""
         return results.per_seed(lambda full, less: self.overall(full) - self.overall(less), "synthseg", arm)
 
+    def learned(self, results: Results) -> Condition:
+        """Differences between networks that have learned nothing are small and mean nothing."""
+        ours = results.per_seed(lambda f: self.points(f, self.baseline), "synthseg")
+        return self.condition(f"precondition: SynthSeg on {self.baseline}, Dice points", ours, ">=", "learned_dice")
+
     # Claims
 
     def in_domain(self, results: Results) -> Iterable[Condition]:
@@ -78,6 +83,7 @@ class Judge:
             "synthseg",
         )
         yield self.condition("T1 baseline minus SynthSeg on T1, Dice points", gap, "<=", "in_domain_gap")
+        yield self.learned(results)
 
     def out_of_domain(self, results: Results) -> Iterable[Condition]:
         for contrast in self.others:
@@ -101,6 +107,7 @@ class Judge:
             "t1_baseline",
         )
         yield self.condition("SynthSeg minus T1 baseline on shifted T1 with strong bias, Dice points", gain, ">=", 0.0)
+        yield self.learned(results)
 
     def resolution(self, results: Results) -> Iterable[Condition]:
         loss = results.per_seed(self.coarse_loss, "synthseg")
@@ -110,6 +117,7 @@ class Judge:
         )
         what = "loss without random resolution minus SynthSeg's loss, Dice points"
         yield self.condition(what, gain, ">=", "resolution_gain")
+        yield self.learned(results)
 
     def ablations(self, results: Results) -> Iterable[Condition]:
         names = {"no_deformation": "deformation", "no_bias": "bias field", "tight_2": "wide priors"}
@@ -125,6 +133,7 @@ class Judge:
         # The size of the mean difference counts, so the sign is that of the mean.
         size = [value if mean >= 0 else -value for value in tight]
         yield self.condition("difference with slightly tighter priors, Dice points", size, "<=", "tight_difference")
+        yield self.learned(results)
 
     def lesions(self, results: Results) -> Iterable[Condition]:
         for group, relation, limit in (("lesions", ">=", "lesion_harm"), ("no lesions", "<", "no_lesion_harm")):
@@ -137,6 +146,7 @@ class Judge:
             yield self.condition(
                 f"lost without lesion labels on FLAIR {what} lesions, Dice points", harm, relation, limit
             )
+        yield self.learned(results)
 
     def maps(self, results: Results) -> Iterable[Condition]:
         def gap(a: str, b: str) -> list[float]:
@@ -156,6 +166,7 @@ class Judge:
         yield self.condition(
             "gain of old people's maps on the largest ventricles, Dice points", old, ">=", "old_maps_gain"
         )
+        yield self.learned(results)
 
     def groups(self, results: Results) -> Iterable[Condition]:
         def ratio(figures: Figures) -> float:
@@ -175,6 +186,7 @@ class Judge:
         yield self.condition("gain of the mirrored image, Dice points", gain, ">=", "flip_gain")
         asymmetry = results.per_seed(lambda f: 100 * change(f, "asymmetry"), "synthseg")
         yield self.condition("change of left-right volume difference, percent of the volume", asymmetry, "<", 0.0)
+        yield self.learned(results)
 
     def repeatability(self, results: Results) -> Iterable[Condition]:
         def largest(figures: Figures) -> float:

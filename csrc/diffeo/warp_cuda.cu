@@ -1,0 +1,310 @@
+#include "../common/cuda.h"
+#include "warp_math.h"
+
+namespace medsynth {
+namespace {
+
+constexpr int kThreads = 256;
+
+MEDSYNTH_HD int64_t volume_of(const int64_t size[3]) { return size[0] * size[1] * size[2]; }
+
+dim3 plane_grid(const WarpParams& p) {
+  const int64_t planes = p.batch * p.out_size[0];
+  return dim3(blocks_for(p.out_size[1] * p.out_size[2], kThreads), static_cast<unsigned>(planes < 65535 ? planes : 65535));
+}
+
+// The displacement of window voxel (z, y, x) of sample b, per axis (padded to three).
+template <class T>
+__device__ void displacement(const WarpParams& p, int64_t b, int64_t z, int64_t y, int64_t x, T d[3]) {
+  d[0] = d[1] = d[2] = T(0);
+  if (p.disp == nullptr) return;
+  const int64_t volume = volume_of(p.disp_size);
+  const T* disp = static_cast<const T*>(p.disp) + b * p.disp_stride;
+  const int64_t at[3] = {z + p.disp_origin[0], y + p.disp_origin[1], x + p.disp_origin[2]};
+  const int first = 3 - p.dims;
+  if (p.disp_rule == ResizeRule::same) {
+    const T* v = disp + (at[0] * p.disp_size[1] + at[1]) * p.disp_size[2] + at[2];
+    for (int c = 0; c < p.dims; ++c) d[first + c] = v[c * volume];
+    return;
+  }
+  AxisSample<T> s[3];
+  for (int a = 0; a < 3; ++a) {
+    s[a] = narrow_sample<T>(
+        sample_axis<Border::clamp>(static_cast<double>(at[a]) * p.disp_scale[a] + p.disp_offset[a], p.disp_size[a]));
+  }
+  const int64_t sy = s[1].next * p.disp_size[2], sz = s[0].next * p.disp_size[1] * p.disp_size[2], sx = s[2].next;
+  const T* v = disp + (s[0].index * p.disp_size[1] + s[1].index) * p.disp_size[2] + s[2].index;
+  for (int c = 0; c < p.dims; ++c, v += volume) {
+    const T a = v[0] + s[1].w1 * (v[sy] - v[0]), e = v[sx] + s[1].w1 * (v[sy + sx] - v[sx]);
+    const T f = v[sz] + s[1].w1 * (v[sz + sy] - v[sz]), g = v[sz + sx] + s[1].w1 * (v[sz + sy + sx] - v[sz + sx]);
+    const T low = a + s[0].w1 * (f - a), high = e + s[0].w1 * (g - e);
+    d[first + c] = low + s[2].w1 * (high - low);
+  }
+}
+
+template <class T>
+__device__ Location<T> locate(const WarpParams& p, const Affine& a, int64_t z, int64_t y, int64_t x, const T d[3]) {
+  Location<T> at;
+  start_location(p, a, z, y, x, at);
+  for (int i = 3 - p.dims; i < 3; ++i) {
+    if (p.matrix == nullptr) {
+      at.local[i] += d[i];
+    } else {
+      T moved = static_cast<T>(a.m[i][2]) * d[2];
+      if (p.dims > 1) moved = std::fma(static_cast<T>(a.m[i][1]), d[1], moved);
+      if (p.dims > 2) moved = std::fma(static_cast<T>(a.m[i][0]), d[0], moved);
+      at.local[i] += moved;
+    }
+  }
+  return at;
+}
+
+// Calls f(b, z, y, x, v, location, displacement) for the window's voxels; v is the voxel in its sample.
+template <class T, class F>
+__device__ void for_each_voxel(const WarpParams& p, F f) {
+  const int64_t lines = p.out_size[1], width = p.out_size[2], plane_voxels = lines * width;
+  for (int64_t plane = blockIdx.y; plane < p.batch * p.out_size[0]; plane += gridDim.y) {
+    const int64_t b = plane / p.out_size[0], z = plane % p.out_size[0];
+    const Affine a = load_affine(p, b);
+    MEDSYNTH_GRID_STRIDE(v, plane_voxels) {
+      const int64_t y = plane_voxels < (int64_t{1} << 31) ? static_cast<uint32_t>(v) / static_cast<uint32_t>(width) : v / width;
+      const int64_t x = v - y * width;
+      T d[3];
+      displacement(p, b, z, y, x, d);
+      f(b, z, y, x, z * plane_voxels + v, locate(p, a, z, y, x, d), d, a);
+    }
+  }
+}
+
+template <class T>
+__global__ void warp_linear_kernel(WarpParams p) {
+  const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
+  for_each_voxel<T>(p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+    const T* src = static_cast<const T*>(p.src) + b * p.src_stride;
+    T* out = static_cast<T*>(p.out) + b * p.channels * out_voxels + v;
+    const Cell<T> cell = cell_at(p, at);
+    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = linear_value(cell, src + c * voxels, static_cast<T>(p.fill));
+  });
+}
+
+template <class E, class T>
+__global__ void warp_nearest_kernel(WarpParams p, E fill, E lost, bool image) {
+  const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
+  for_each_voxel<T>(p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+    const E* src = static_cast<const E*>(p.src) + b * p.src_stride;
+    E* out = static_cast<E*>(p.out) + b * p.channels * out_voxels + v;
+    const int64_t i = nearest_element(p, at);
+    const bool nan = image && is_lost(at);
+    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = nan ? lost : i < 0 ? fill : src[c * voxels + i];
+  });
+}
+
+template <class L, class T>
+__global__ void warp_vote_kernel(WarpParams p) {
+  const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
+  for_each_voxel<T>(p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+    const L* src = static_cast<const L*>(p.src) + b * p.src_stride;
+    L* out = static_cast<L*>(p.out) + b * p.channels * out_voxels + v;
+    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = vote_label(p, at, src + c * voxels);
+  });
+}
+
+template <class L, class T>
+void launch_labels(const WarpParams& p, cudaStream_t stream) {
+  if (p.mode == WarpMode::vote) {
+    warp_vote_kernel<L, T><<<plane_grid(p), kThreads, 0, stream>>>(p);
+  } else {
+    warp_nearest_kernel<L, T><<<plane_grid(p), kThreads, 0, stream>>>(p, static_cast<L>(p.label_fill), L(0), false);
+  }
+}
+
+template <class T>
+void launch_warp(const WarpParams& p, cudaStream_t stream) {
+  if (p.mode == WarpMode::linear) {
+    warp_linear_kernel<T><<<plane_grid(p), kThreads, 0, stream>>>(p);
+    return;
+  }
+  switch (p.src_type) {
+    case DType::f32:
+      warp_nearest_kernel<float, T><<<plane_grid(p), kThreads, 0, stream>>>(p, static_cast<float>(p.fill), NAN, true);
+      break;
+    case DType::f64:
+      warp_nearest_kernel<double, T><<<plane_grid(p), kThreads, 0, stream>>>(p, p.fill, static_cast<double>(NAN), true);
+      break;
+    case DType::u8: launch_labels<uint8_t, T>(p, stream); break;
+    case DType::i16: launch_labels<int16_t, T>(p, stream); break;
+    case DType::i32: launch_labels<int32_t, T>(p, stream); break;
+    default: launch_labels<int64_t, T>(p, stream); break;
+  }
+}
+
+// dL/dw of every voxel.
+template <class T>
+__global__ void moved_gradient_kernel(WarpBackwardParams p) {
+  const WarpParams& f = p.forward;
+  const int64_t voxels = volume_of(f.src_size), out_voxels = volume_of(f.out_size);
+  for_each_voxel<T>(f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine& a) {
+    const T* src = static_cast<const T*>(f.src) + b * f.src_stride;
+    const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
+    T* moved = static_cast<T*>(p.grad_moved) + b * f.dims * out_voxels + v;
+    const Cell<T> cell = cell_at(f, at);
+    T gq[3] = {T(0), T(0), T(0)};
+    for (int64_t c = 0; c < f.channels; ++c) {
+      add_location_gradient(cell, src + c * voxels, static_cast<T>(f.fill), grad[c * out_voxels], gq);
+    }
+    const int first = 3 - f.dims;
+    for (int c = first; c < 3; ++c) {
+      T g = T(0);
+      for (int d = first; d < 3; ++d) g = std::fma(static_cast<T>(a.m[d][c]), gq[d], g);
+      moved[(c - first) * out_voxels] = g;
+    }
+  });
+}
+
+// One block per plane: the matrix's gradient summed over the plane, in a fixed order.
+template <class T>
+__global__ void matrix_gradient_kernel(WarpBackwardParams p) {
+  const WarpParams& f = p.forward;
+  const int64_t voxels = volume_of(f.src_size), out_voxels = volume_of(f.out_size);
+  const int64_t width = f.out_size[2], plane_voxels = f.out_size[1] * width;
+  __shared__ double shared[kThreads];
+  for (int64_t plane = blockIdx.x; plane < f.batch * f.out_size[0]; plane += gridDim.x) {
+    const int64_t b = plane / f.out_size[0], z = plane % f.out_size[0];
+    const Affine a = load_affine(f, b);
+    const T* src = static_cast<const T*>(f.src) + b * f.src_stride;
+    double sums[12] = {};
+    for (int64_t v = threadIdx.x; v < plane_voxels; v += kThreads) {
+      const int64_t y = v / width, x = v - y * width;
+      T disp[3], gq[3] = {T(0), T(0), T(0)};
+      displacement(f, b, z, y, x, disp);
+      const Cell<T> cell = cell_at(f, locate(f, a, z, y, x, disp));
+      const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + z * plane_voxels + v;
+      for (int64_t c = 0; c < f.channels; ++c) {
+        add_location_gradient(cell, src + c * voxels, static_cast<T>(f.fill), grad[c * out_voxels], gq);
+      }
+      const double w[4] = {double(z + f.origin[0]) + double(disp[0]), double(y + f.origin[1]) + double(disp[1]),
+                           double(x + f.origin[2]) + double(disp[2]), 1.0};
+      for (int d = 0; d < 3; ++d) {
+        for (int c = 0; c < 4; ++c) sums[4 * d + c] += double(gq[d]) * w[c];
+      }
+    }
+    for (int i = 0; i < 12; ++i) {
+      shared[threadIdx.x] = sums[i];
+      __syncthreads();
+      for (int half = kThreads / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+        __syncthreads();
+      }
+      if (threadIdx.x == 0) p.partial[12 * plane + i] = shared[0];
+      __syncthreads();
+    }
+  }
+}
+
+__global__ void matrix_sum_kernel(WarpBackwardParams p) {
+  const WarpParams& f = p.forward;
+  const int first = 3 - f.dims, d = threadIdx.x / 4, c = threadIdx.x % 4;
+  if (d < first || (c < first)) return;
+  for (int64_t b = blockIdx.x; b < f.batch; b += gridDim.x) {
+    double sum = 0.0;
+    for (int64_t z = 0; z < f.out_size[0]; ++z) sum += p.partial[12 * (b * f.out_size[0] + z) + 4 * d + c];
+    p.grad_matrix[(b * f.dims + d - first) * (f.dims + 1) + c - first] = sum;
+  }
+}
+
+// The largest |grad| as the bits of a double (non-negative doubles order as integers; infinities and NaN come out top).
+template <class T>
+__global__ void largest_kernel(const T* grad, int64_t n, unsigned long long* largest) {
+  unsigned long long most = 0;
+  MEDSYNTH_GRID_STRIDE(i, n) {
+    const unsigned long long bits = static_cast<unsigned long long>(__double_as_longlong(fabs(static_cast<double>(grad[i]))));
+    most = bits > most ? bits : most;
+  }
+  atomicMax(largest, most);
+}
+
+// Fixed point: contributions are multiples of largest * 2^-shift, so that their integer sum is exact in any order.
+__device__ int fixed_shift(int64_t contributions) {
+  int bits = 1;
+  while ((int64_t{1} << bits) < contributions) ++bits;
+  return 61 - bits < 40 ? 61 - bits : 40;
+}
+
+template <class T>
+__global__ void scatter_kernel(WarpBackwardParams p) {
+  const WarpParams& f = p.forward;
+  const int64_t voxels = volume_of(f.src_size), out_voxels = volume_of(f.out_size);
+  const double largest = __longlong_as_double(p.sums[f.batch * f.channels * voxels]);
+  if (!(largest > 0.0) || !isfinite(largest)) return;
+  const double scale = ldexp(1.0, fixed_shift(out_voxels)) / largest;
+  for_each_voxel<T>(f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+    if (is_lost(at)) return;
+    const Cell<T> cell = cell_at(f, at);
+    const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
+    for (int64_t c = 0; c < f.channels; ++c) {
+      unsigned long long* to = reinterpret_cast<unsigned long long*>(p.sums + (b * f.channels + c) * voxels);
+      const double g = static_cast<double>(grad[c * out_voxels]) * scale;
+      for (int k = 0; k < 8; ++k) {
+        const int z = k >> 2, y = (k >> 1) & 1, x = k & 1;
+        const T w = (z ? cell.axis[0].w1 : cell.axis[0].w0) * (y ? cell.axis[1].w1 : cell.axis[1].w0) *
+                    (x ? cell.axis[2].w1 : cell.axis[2].w0);
+        if (w == T(0)) continue;
+        atomicAdd(to + cell.first + z * cell.step[0] + y * cell.step[1] + x * cell.step[2],
+                  static_cast<unsigned long long>(__double2ll_rn(g * static_cast<double>(w))));
+      }
+    }
+  });
+}
+
+template <class T>
+__global__ void unscale_kernel(WarpBackwardParams p) {
+  const WarpParams& f = p.forward;
+  const int64_t n = f.batch * f.channels * volume_of(f.src_size);
+  const double largest = __longlong_as_double(p.sums[n]);
+  const double scale = ldexp(largest, -fixed_shift(volume_of(f.out_size)));
+  T* to = static_cast<T*>(p.grad_src);
+  MEDSYNTH_GRID_STRIDE(i, n) {
+    to[i] = isfinite(largest) ? static_cast<T>(static_cast<double>(p.sums[i]) * scale) : static_cast<T>(NAN);
+  }
+}
+
+template <class T>
+void launch_backward(const WarpBackwardParams& p, cudaStream_t stream) {
+  const WarpParams& f = p.forward;
+  if (p.grad_moved != nullptr) moved_gradient_kernel<T><<<plane_grid(f), kThreads, 0, stream>>>(p);
+  if (p.grad_matrix != nullptr) {
+    const int64_t planes = f.batch * f.out_size[0];
+    matrix_gradient_kernel<T><<<static_cast<unsigned>(planes < 65535 ? planes : 65535), kThreads, 0, stream>>>(p);
+    matrix_sum_kernel<<<static_cast<unsigned>(f.batch < 65535 ? f.batch : 65535), 12, 0, stream>>>(p);
+  }
+  if (p.grad_src == nullptr) return;
+  const int64_t n = f.batch * f.channels * volume_of(f.src_size);
+  const int64_t n_grad = f.batch * f.channels * volume_of(f.out_size);
+  auto* largest = reinterpret_cast<unsigned long long*>(p.sums + n);
+  const unsigned blocks = blocks_for(n_grad, kThreads);
+  largest_kernel<T><<<blocks < 1024 ? blocks : 1024, kThreads, 0, stream>>>(static_cast<const T*>(p.grad), n_grad, largest);
+  scatter_kernel<T><<<plane_grid(f), kThreads, 0, stream>>>(p);
+  unscale_kernel<T><<<blocks_for(n, kThreads), kThreads, 0, stream>>>(p);
+}
+
+}  // namespace
+
+void warp_cuda(const WarpParams& p, void* stream) {
+  if (p.real == DType::f64) {
+    launch_warp<double>(p, static_cast<cudaStream_t>(stream));
+  } else {
+    launch_warp<float>(p, static_cast<cudaStream_t>(stream));
+  }
+  check_launch("warp");
+}
+
+void warp_backward_cuda(const WarpBackwardParams& p, void* stream) {
+  if (p.forward.real == DType::f64) {
+    launch_backward<double>(p, static_cast<cudaStream_t>(stream));
+  } else {
+    launch_backward<float>(p, static_cast<cudaStream_t>(stream));
+  }
+  check_launch("warp_backward");
+}
+
+}  // namespace medsynth

@@ -1,0 +1,23 @@
+"""MONAI transforms, array and dictionary forms, usable in any pipeline."""
+
+from medsynth_ext.transforms.posteriors_to_labels import PosteriorsToLabels, PosteriorsToLabelsd
+from medsynth_ext.transforms.rand_low_resolution import RandLowResolution, RandLowResolutiond
+from medsynth_ext.transforms.rand_smooth_bias_field import RandSmoothBiasField, RandSmoothBiasFieldd
+from medsynth_ext.transforms.rand_svf_affine import RandSVFAffine, RandSVFAffined
+from medsynth_ext.transforms.rand_synth_from_labels import RandSynthFromLabels, RandSynthFromLabelsd
+from medsynth_ext.transforms.resample_to_spacing import ResampleToSpacing, ResampleToSpacingd
+
+__all__ = [
+    "PosteriorsToLabels",
+    "PosteriorsToLabelsd",
+    "RandLowResolution",
+    "RandLowResolutiond",
+    "RandSVFAffine",
+    "RandSVFAffined",
+    "RandSmoothBiasField",
+    "RandSmoothBiasFieldd",
+    "RandSynthFromLabels",
+    "RandSynthFromLabelsd",
+    "ResampleToSpacing",
+    "ResampleToSpacingd",
+]
