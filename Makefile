@@ -36,7 +36,7 @@ sanitize: $(VENV)/.environment
 	MEDSYNTH_DEBUG=1 MEDSYNTH_CUDA=0 $(PY) setup.py -q build --build-lib $(SANITIZE) --build-temp build/temp-sanitize
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:protect_shadow_gap=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	PYTHONPATH=$(SANITIZE) MEDSYNTH_SANITIZED=1 $(PY) -m pytest tests/ops -p no:cacheprovider -q $(ARGS)
+	PYTHONSAFEPATH=1 PYTHONPATH=$(SANITIZE) $(PY) -m pytest tests/ops -p no:cacheprovider -q $(ARGS)
 
 build: $(VENV)/.environment
 	$(PY) setup.py -q build_ext --inplace

@@ -32,7 +32,15 @@ LIBRARY = "libmedsynth_ops.so"
 ISA_FLAGS = {
     "cpu_base": [],
     "cpu_avx2": ["-mavx2", "-mfma", "-mbmi2"],
-    "cpu_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mbmi2", "-mprefer-vector-width=512"],
+    "cpu_avx512": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mfma",
+        "-mbmi2",
+        "-mprefer-vector-width=512",
+    ],
 }
 
 
@@ -133,7 +141,13 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     defines.append(f'-DMEDSYNTH_TORCH_TARGET=\\"{TORCH_TARGET}\\"')
     multi_isa = platform.machine() in ("x86_64", "AMD64")
     defines += ["-DMEDSYNTH_MULTI_ISA"] if multi_isa else []
-    optimise = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    optimise = [
+        "-O1",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+    ]
     optimise = [*optimise, "-DMEDSYNTH_SANITIZE"] if debug else ["-O3"]
     cxx = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", *optimise]
     include = [f"-isystem {torch_root}/include", f"-isystem {torch_root}/include/torch/csrc/api/include"]
@@ -162,7 +176,13 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     if nvcc:
         codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
         codes.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-        flags = ["-std=c++20", "-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Wno-deprecated-gpu-targets"]
+        flags = [
+            "-std=c++20",
+            "-O3",
+            "-fmad=false",
+            "-Xcompiler=-fPIC,-fvisibility=hidden",
+            "-Wno-deprecated-gpu-targets",
+        ]
         file.rule("nvcc", f"{nvcc} -MMD -MF $out.d {' '.join(flags + codes + defines)} -c $in -o $out", depfile=True)
         for source in sorted(CSRC.glob("*/*.cu")):
             stem = "_".join(source.relative_to(CSRC).with_suffix("").parts)

@@ -21,22 +21,28 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   // Gradients to u1 and to u2, both with the whole batch.
   m.def("compose_backward(Tensor grad, Tensor u1, Tensor u2, int border) -> (Tensor, Tensor)");
   m.def("compose_out(Tensor u1, Tensor u2, int border, Tensor(a!) out) -> ()");
-  // Gaussian blur of (B, C, *S), sigma (B, axes) float64; border 0 replicate, 1 zeros, 2 reflect; transposed: the adjoint.
+  // Gaussian blur of (B, C, *S), sigma (B, axes) float64; border 0 replicate, 1 zeros, 2 reflect; transposed: the
+  // adjoint.
   m.def("gaussian_blur(Tensor x, Tensor sigma, float truncate, int border, bool transposed) -> Tensor");
   m.def("gaussian_blur_out(Tensor x, Tensor sigma, float truncate, int border, bool transposed, Tensor(a!) out) -> ()");
   // Intensities from labels (B, *S): means and stds (B, K, C); lut maps label values to classes. -> (B, C, *S)
-  m.def("gmm_sample(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
-        "int stream, int[] index_shape, int[] index_origin, bool validate) -> Tensor");
-  // Sums of grad (B, C, *S) over the voxels of each class, plain and times the noise: (B, K, C) each, empty if not asked.
-  m.def("gmm_sample_backward(Tensor grad, Tensor labels, Tensor? lut, SymInt classes, bool to_means, bool to_stds, "
-        "SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin) -> (Tensor, Tensor)");
-  m.def("gmm_sample_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
-        "int stream, int[] index_shape, int[] index_origin, bool validate, Tensor(a!) out) -> ()");
+  m.def(
+      "gmm_sample(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
+      "int stream, int[] index_shape, int[] index_origin, bool validate) -> Tensor");
+  // Sums of grad (B, C, *S) over the voxels of each class, plain and times the noise: (B, K, C) each, empty if not
+  // asked.
+  m.def(
+      "gmm_sample_backward(Tensor grad, Tensor labels, Tensor? lut, SymInt classes, bool to_means, bool to_stds, "
+      "SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin) -> (Tensor, Tensor)");
+  m.def(
+      "gmm_sample_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
+      "int stream, int[] index_shape, int[] index_origin, bool validate, Tensor(a!) out) -> ()");
   // Scaling and squaring of velocity (B, D, *S), in voxels; border 0 clamp, 1 zeros, 2 reflect.
   m.def("integrate_svf(Tensor velocity, int steps, int border, bool inverse) -> Tensor");
   // `levels` from integrate_svf_saving, or an empty tensor.
   m.def(
-      "integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int steps, int border, bool inverse) -> Tensor");
+      "integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int steps, int border, bool inverse) -> "
+      "Tensor");
   m.def("integrate_svf_out(Tensor velocity, int steps, int border, bool inverse, Tensor(a!) out) -> ()");
   // Also returns the intermediate fields (B, steps, voxels, 4), which spare the backward their recomputation.
   m.def("integrate_svf_saving(Tensor velocity, int steps, int border, bool inverse) -> (Tensor, Tensor)");
@@ -49,12 +55,15 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   // Philox4x32-10 words for counters (N, 4) int64 (each < 2^32) and a key of two words; int64 (N, 4).
   m.def("philox_raw(Tensor counters, int key0, int key1) -> Tensor");
   // Random numbers into out (B, C, *S): integers in [0, n), normal, uniform in [low, high).
-  m.def("rand_int_out(int n, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin, "
-        "Tensor(a!) out) -> ()");
-  m.def("rand_normal_out(SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin, "
-        "Tensor(a!) out) -> ()");
-  m.def("rand_uniform_out(float low, float high, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
-        "int[] index_origin, Tensor(a!) out) -> ()");
+  m.def(
+      "rand_int_out(int n, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin, "
+      "Tensor(a!) out) -> ()");
+  m.def(
+      "rand_normal_out(SymInt seed, SymInt sample_offset, int stream, int[] index_shape, int[] index_origin, "
+      "Tensor(a!) out) -> ()");
+  m.def(
+      "rand_uniform_out(float low, float high, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
+      "int[] index_origin, Tensor(a!) out) -> ()");
   // Separable resize of (B, C, *S) to size; scale multiplies channels (empty: none).
   m.def("resample(Tensor x, int[] size, int rule, int sampling, int border, float[] scale) -> Tensor");
   // Its transpose; the map's outputs may be a window at origin of a grid of shape full (empty: the whole).
@@ -66,13 +75,16 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   m.def("simulate_resolution(Tensor x, Tensor low_size, int sampling) -> Tensor");
   m.def("simulate_resolution_backward(Tensor grad, Tensor low_size, int sampling) -> Tensor");
   m.def("simulate_resolution_out(Tensor x, Tensor low_size, int sampling, Tensor(a!) out) -> ()");
-  // Fused image from labels: gmm_sample, times exp(resized bias_grid), clip ([] for none), min-max, to the power (B, C).
-  m.def("synth_image(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
-        "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
-        "int[] index_origin, bool validate) -> Tensor");
-  m.def("synth_image_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
-        "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
-        "int[] index_origin, bool validate, Tensor(a!) out) -> ()");
+  // Fused image from labels: gmm_sample, times exp(resized bias_grid), clip ([] for none), min-max, to the power (B,
+  // C).
+  m.def(
+      "synth_image(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
+      "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
+      "int[] index_origin, bool validate) -> Tensor");
+  m.def(
+      "synth_image_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
+      "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
+      "int[] index_origin, bool validate, Tensor(a!) out) -> ()");
   // img at x + disp(x).
   m.def("warp(Tensor img, Tensor disp, int sampling, int border, float fill) -> Tensor");
   // Gradients to img and disp over the whole batch; empty where not wanted. Linear mode only.

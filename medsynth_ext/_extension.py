@@ -21,7 +21,7 @@ _INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
 def _load() -> Any | None:
     try:
-        from medsynth_ext import _C
+        from medsynth_ext import _C  # type: ignore[attr-defined]
     except ImportError as error:
         warnings.warn(
             f"medsynth_ext has no compiled operators ({error}); every operator runs as its plain PyTorch twin, many "

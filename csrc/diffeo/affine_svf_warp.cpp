@@ -8,8 +8,17 @@ namespace {
 WarpCall call_of(Tensor src, Tensor matrix, std::optional<Tensor> disp, std::vector<int64_t> out_shape,
                  std::vector<int64_t> out_origin, std::vector<int64_t> grid_shape, int64_t rule, int64_t mode,
                  int64_t border, double fill) {
-  return {std::move(src), std::move(matrix), std::move(disp), std::move(out_shape), std::move(out_origin),
-          std::move(grid_shape), rule, mode, border, fill, static_cast<int64_t>(fill)};
+  return {std::move(src),
+          std::move(matrix),
+          std::move(disp),
+          std::move(out_shape),
+          std::move(out_origin),
+          std::move(grid_shape),
+          rule,
+          mode,
+          border,
+          fill,
+          static_cast<int64_t>(fill)};
 }
 
 Tensor affine_svf_warp(Tensor src, Tensor matrix, std::optional<Tensor> disp, std::vector<int64_t> out_shape,

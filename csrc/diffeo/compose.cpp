@@ -17,8 +17,10 @@ ComposeParams params(const Tensor& u1, const Tensor& u2, int64_t border) {
   STD_TORCH_CHECK(u1.dim() == u2.dim(), "u1 must have as many axes as u2, got ", shape_of(u1), " and ", shape_of(u2));
   want[0] = u1.size(0);
   check_shape(u1, "u1", want);
-  STD_TORCH_CHECK(u1.size(0) == u2.size(0) || u1.size(0) == 1 || u2.size(0) == 1, "u1 and u2 must have the same batch, "
-                  "or one of them a batch of 1, got ", u1.size(0), " and ", u2.size(0));
+  STD_TORCH_CHECK(u1.size(0) == u2.size(0) || u1.size(0) == 1 || u2.size(0) == 1,
+                  "u1 and u2 must have the same batch, "
+                  "or one of them a batch of 1, got ",
+                  u1.size(0), " and ", u2.size(0));
   check_same_dtype(u2, "u2", u1, "u1");
   check_same_device(u2, "u2", u1, "u1");
   const int64_t sample = p.grid.dims * p.grid.voxels();
@@ -100,10 +102,10 @@ std::tuple<Tensor, Tensor> compose_backward(Tensor grad, Tensor u1, Tensor u2, i
 }  // namespace
 }  // namespace medsynth::doors
 
-#define MEDSYNTH_REGISTER(key)                                           \
-  STABLE_TORCH_LIBRARY_IMPL(medsynth_ext, key, m) {                      \
-    m.impl("compose", TORCH_BOX(&medsynth::doors::compose));             \
-    m.impl("compose_out", TORCH_BOX(&medsynth::doors::compose_out));     \
+#define MEDSYNTH_REGISTER(key)                                                 \
+  STABLE_TORCH_LIBRARY_IMPL(medsynth_ext, key, m) {                            \
+    m.impl("compose", TORCH_BOX(&medsynth::doors::compose));                   \
+    m.impl("compose_out", TORCH_BOX(&medsynth::doors::compose_out));           \
     m.impl("compose_backward", TORCH_BOX(&medsynth::doors::compose_backward)); \
   }
 MEDSYNTH_REGISTER(CPU)

@@ -9,13 +9,13 @@
 namespace medsynth {
 
 struct ComposeParams {
-  const void* u1;      // (batch or 1, dims, *grid)
-  const void* u2;      // (batch or 1, dims, *grid)
-  const void* grad;    // backward: (batch, dims, *grid)
-  void* out;           // (batch, dims, *grid)
-  void* grad_u1;       // backward: (batch, dims, *grid)
-  void* grad_u2;       // backward: (batch, dims, *grid)
-  void* scratch;       // CUDA only: see compose_scratch_bytes
+  const void* u1;    // (batch or 1, dims, *grid)
+  const void* u2;    // (batch or 1, dims, *grid)
+  const void* grad;  // backward: (batch, dims, *grid)
+  void* out;         // (batch, dims, *grid)
+  void* grad_u1;     // backward: (batch, dims, *grid)
+  void* grad_u2;     // backward: (batch, dims, *grid)
+  void* scratch;     // CUDA only: see compose_scratch_bytes
   DType dtype;
   Border border;
   int64_t batch;

@@ -1,7 +1,6 @@
-#include "compose.h"
-
 #include "../common/dispatch.h"
 #include "../common/workspace.h"
+#include "compose.h"
 #include "quad_rows.h"
 
 namespace medsynth {

@@ -66,7 +66,8 @@ std::tuple<Tensor, Tensor> integrate_svf_saving(Tensor velocity, int64_t steps, 
 }
 
 // `levels` is what integrate_svf_saving returned, or an empty tensor: then they are computed again.
-Tensor integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int64_t steps, int64_t border, bool inverse) {
+Tensor integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int64_t steps, int64_t border,
+                              bool inverse) {
   velocity = torch::stable::contiguous(velocity);
   IntegrateSvfParams p = params(velocity, steps, border, inverse);
   check_shape(grad, "grad", sizes_of(velocity));
@@ -100,12 +101,12 @@ Tensor integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int64
 }  // namespace
 }  // namespace medsynth::doors
 
-#define MEDSYNTH_REGISTER(key)                                                       \
-  STABLE_TORCH_LIBRARY_IMPL(medsynth_ext, key, m) {                                  \
-    m.impl("integrate_svf", TORCH_BOX(&medsynth::doors::integrate_svf));                    \
-    m.impl("integrate_svf_out", TORCH_BOX(&medsynth::doors::integrate_svf_out));            \
-    m.impl("integrate_svf_saving", TORCH_BOX(&medsynth::doors::integrate_svf_saving));      \
-    m.impl("integrate_svf_backward", TORCH_BOX(&medsynth::doors::integrate_svf_backward));  \
+#define MEDSYNTH_REGISTER(key)                                                             \
+  STABLE_TORCH_LIBRARY_IMPL(medsynth_ext, key, m) {                                        \
+    m.impl("integrate_svf", TORCH_BOX(&medsynth::doors::integrate_svf));                   \
+    m.impl("integrate_svf_out", TORCH_BOX(&medsynth::doors::integrate_svf_out));           \
+    m.impl("integrate_svf_saving", TORCH_BOX(&medsynth::doors::integrate_svf_saving));     \
+    m.impl("integrate_svf_backward", TORCH_BOX(&medsynth::doors::integrate_svf_backward)); \
   }
 MEDSYNTH_REGISTER(CPU)
 #ifdef MEDSYNTH_WITH_CUDA

@@ -1,7 +1,6 @@
-#include "integrate_svf.h"
-
 #include "../common/dispatch.h"
 #include "../common/workspace.h"
+#include "integrate_svf.h"
 #include "quad_rows.h"
 #include "svf_levels.h"
 
@@ -97,9 +96,8 @@ void backward(const IntegrateSvfParams& p) {
           [&](int slot) { visit_field(fields + slot * voxels); });
     }
     T* out = static_cast<T*>(p.out) + b * sample;
-    segments.each([&](const Segments::Piece& s, int64_t) {
-      unpack_segment(grad + s.begin, p.grid, s.begin, s.n, scale, out);
-    });
+    segments.each(
+        [&](const Segments::Piece& s, int64_t) { unpack_segment(grad + s.begin, p.grid, s.begin, s.n, scale, out); });
   });
 }
 

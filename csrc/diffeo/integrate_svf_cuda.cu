@@ -40,8 +40,8 @@ struct Fields {
     return {static_cast<Quad<T>*>(p.scratch) + k * p.batch * p.grid.voxels(), p.grid.voxels()};
   }
   void pack(const void* planar, T scale, QuadBatch<T> to) const {
-    pack_kernel<T><<<blocks, kQuadThreads, 0, stream>>>(static_cast<const T*>(planar),
-                                                        p.grid.dims * p.grid.voxels(), p.grid, p.batch, scale, to);
+    pack_kernel<T><<<blocks, kQuadThreads, 0, stream>>>(static_cast<const T*>(planar), p.grid.dims * p.grid.voxels(),
+                                                        p.grid, p.batch, scale, to);
   }
   void step(QuadBatch<T> from, QuadBatch<T> to, T* planar) const {
     step_kernel<B, T><<<blocks, kQuadThreads, 0, stream>>>(from, from, p.grid, p.batch, to, planar);
@@ -66,7 +66,8 @@ void backward(const IntegrateSvfParams& p, cudaStream_t stream) {
   const auto begin = [&] { f.pack(p.grad, T(1), grad); };
   const auto visit = [&](QuadBatch<T> u) {
     launch_adjoint<B, T>(u, u, grad, p.grid, p.batch, scatter, next, stream);
-    add_sums_kernel<T><<<f.blocks, kQuadThreads, 0, stream>>>(next, scatter.sums, scatter.largest, p.grid, p.batch, grad);
+    add_sums_kernel<T>
+        <<<f.blocks, kQuadThreads, 0, stream>>>(next, scatter.sums, scatter.largest, p.grid, p.batch, grad);
   };
   if (p.levels) {
     begin();
@@ -77,8 +78,8 @@ void backward(const IntegrateSvfParams& p, cudaStream_t stream) {
         [&](int from, int to) { f.step(f.slot(from), f.slot(to), nullptr); }, begin,
         [&](int slot) { visit(f.slot(slot)); });
   }
-  unpack_kernel<T><<<f.blocks, kQuadThreads, 0, stream>>>(grad, p.grid, p.batch, first_scale<T>(p),
-                                                          static_cast<T*>(p.out));
+  unpack_kernel<T>
+      <<<f.blocks, kQuadThreads, 0, stream>>>(grad, p.grid, p.batch, first_scale<T>(p), static_cast<T*>(p.out));
 }
 
 }  // namespace

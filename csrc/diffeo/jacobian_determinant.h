@@ -15,7 +15,7 @@ struct JacobianParams {
   void* scratch;             // backward on CUDA: batch * dims * dims * voxels numbers
   DType dtype;
   int64_t batch;
-  int64_t n[3];              // leading axes of one voxel when dims < 3
+  int64_t n[3];  // leading axes of one voxel when dims < 3
   int32_t dims;
 };
 

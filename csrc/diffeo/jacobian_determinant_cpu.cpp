@@ -40,7 +40,8 @@ void jacobian_backward(const JacobianParams& p) {
       jacobian_weighted_cofactors<kDims>(u + b * kDims * v.voxels, grad[b * v.voxels + v.index], v, weighted);
     });
     each_voxel<kDims>(p, sample, 1, [=](const JacobianVoxel<kDims>& v, int64_t b) {
-      for (int c = 0; c < kDims; ++c) out[(b * kDims + c) * v.voxels + v.index] = jacobian_gather<kDims>(weighted, v, c);
+      for (int c = 0; c < kDims; ++c)
+        out[(b * kDims + c) * v.voxels + v.index] = jacobian_gather<kDims>(weighted, v, c);
     });
   }
 }

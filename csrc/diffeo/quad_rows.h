@@ -112,8 +112,7 @@ inline int64_t step_clamp_avx512(const Quad<float>* disp, const Quad<float>* fie
   float* o = reinterpret_cast<float*>(out);
   const auto quads = [](float a, float b, float c) { return _mm512_broadcast_f32x4(_mm_setr_ps(a, b, c, 0.0f)); };
   const auto iquads = [](int64_t a, int64_t b, int64_t c) {
-    return _mm512_broadcast_i32x4(
-        _mm_setr_epi32(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c), 0));
+    return _mm512_broadcast_i32x4(_mm_setr_epi32(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c), 0));
   };
   const float fx = static_cast<float>(x);
   __m512 at = _mm512_add_ps(quads(static_cast<float>(z), static_cast<float>(y), fx),
@@ -229,7 +228,8 @@ void scatter_segment(const Quad<T>* disp, const Quad<T>* grad, const QuadGrid& g
 // The whole scatter. Each thread owns planes of `out` and goes through the pieces that reach them in memory order, so
 // every sum has the same order whatever the number of threads. `ranges` comes from pull_back_segment.
 template <Border B, class T>
-void scatter(const Segments& segments, const PlaneRange* ranges, const Quad<T>* disp, const Quad<T>* grad, Quad<T>* out) {
+void scatter(const Segments& segments, const PlaneRange* ranges, const Quad<T>* disp, const Quad<T>* grad,
+             Quad<T>* out) {
   const QuadGrid& g = segments.grid;
   const int64_t plane_voxels = g.ny * g.nx;
   parallel_for(0, g.nz, 2 * kVoxelsPerTask / plane_voxels + 1, [&](int64_t begin, int64_t end) {

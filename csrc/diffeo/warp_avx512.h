@@ -15,10 +15,11 @@ struct SourceGrid {
   __m512i row, column;   // elements per plane row, lines per plane
   int64_t step[3];       // to the upper corner
   int64_t voxels;
-  bool flat;             // one plane
+  bool flat;  // one plane
 
   explicit SourceGrid(const WarpParams& p) {
-    for (int d = 0; d < 3; ++d) last_cell[d] = _mm512_set1_epi32(static_cast<int>(p.src_size[d] > 1 ? p.src_size[d] - 2 : 0));
+    for (int d = 0; d < 3; ++d)
+      last_cell[d] = _mm512_set1_epi32(static_cast<int>(p.src_size[d] > 1 ? p.src_size[d] - 2 : 0));
     column = _mm512_set1_epi32(static_cast<int>(p.src_size[1]));
     row = _mm512_set1_epi32(static_cast<int>(p.src_size[2]));
     step[0] = p.src_size[0] > 1 ? p.src_size[1] * p.src_size[2] : 0;
@@ -61,10 +62,12 @@ inline Cells16 cells16(const SourceGrid& g, const LocalBounds& bounds, const __m
   Cells16 c;
   for (int d = 0; d < 3; ++d) {
     const __m512i whole = _mm512_cvttps_epi32(_mm512_roundscale_ps(q[d], _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
-    i[d] = _mm512_min_epi32(_mm512_max_epi32(_mm512_add_epi32(whole, bounds.base[d]), _mm512_setzero_si512()), g.last_cell[d]);
+    i[d] = _mm512_min_epi32(_mm512_max_epi32(_mm512_add_epi32(whole, bounds.base[d]), _mm512_setzero_si512()),
+                            g.last_cell[d]);
     c.w[d] = _mm512_sub_ps(q[d], _mm512_cvtepi32_ps(_mm512_sub_epi32(i[d], bounds.base[d])));
   }
-  c.first = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_add_epi32(_mm512_mullo_epi32(i[0], g.column), i[1]), g.row), i[2]);
+  c.first =
+      _mm512_add_epi32(_mm512_mullo_epi32(_mm512_add_epi32(_mm512_mullo_epi32(i[0], g.column), i[1]), g.row), i[2]);
   return c;
 }
 
@@ -105,8 +108,7 @@ inline void add_gradient16(const SourceGrid& g, const float* v, const Cells16& c
     }
   }
   const __m512 low = lerp16(line[0][0], line[0][1], c.w[1]), high = lerp16(line[1][0], line[1][1], c.w[1]);
-  const __m512 dy =
-      lerp16(_mm512_sub_ps(line[0][1], line[0][0]), _mm512_sub_ps(line[1][1], line[1][0]), c.w[0]);
+  const __m512 dy = lerp16(_mm512_sub_ps(line[0][1], line[0][0]), _mm512_sub_ps(line[1][1], line[1][0]), c.w[0]);
   const __m512 dx = lerp16(lerp16(slope[0][0], slope[0][1], c.w[1]), lerp16(slope[1][0], slope[1][1], c.w[1]), c.w[0]);
   grad[0] = _mm512_fmadd_ps(weight, _mm512_sub_ps(high, low), grad[0]);
   grad[1] = _mm512_fmadd_ps(weight, dy, grad[1]);
@@ -141,18 +143,20 @@ inline bool nearest16(const SourceGrid& g, const LocalBounds& bounds, Border bor
   n.outside = 0;
   for (int d = 0; d < 3; ++d) {
     __m512 r = _mm512_roundscale_ps(_mm512_load_ps(chunk.local[d] + k), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __mmask16 inside = _mm512_cmp_ps_mask(r, bounds.low[d], _CMP_GE_OQ) & _mm512_cmp_ps_mask(r, bounds.high[d], _CMP_LE_OQ);
+    const __mmask16 inside =
+        _mm512_cmp_ps_mask(r, bounds.low[d], _CMP_GE_OQ) & _mm512_cmp_ps_mask(r, bounds.high[d], _CMP_LE_OQ);
     if (border == Border::reflect && inside != 0xFFFF) return false;
     if (border == Border::zeros) n.outside |= static_cast<__mmask16>(~inside);
     r = _mm512_min_ps(_mm512_max_ps(r, bounds.low[d]), bounds.high[d]);  // a NaN becomes voxel 0
     i[d] = _mm512_add_epi32(_mm512_cvttps_epi32(r), bounds.base[d]);
   }
-  n.element = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_add_epi32(_mm512_mullo_epi32(i[0], g.column), i[1]), g.row), i[2]);
+  n.element =
+      _mm512_add_epi32(_mm512_mullo_epi32(_mm512_add_epi32(_mm512_mullo_epi32(i[0], g.column), i[1]), g.row), i[2]);
   return true;
 }
 
-// Copies src[element] (or fill) to out for the lanes in `keep`; Bytes is the element size. A 32-bit read never passes the
-// end of the volume: it is moved back and shifted.
+// Copies src[element] (or fill) to out for the lanes in `keep`; Bytes is the element size. A 32-bit read never passes
+// the end of the volume: it is moved back and shifted.
 template <int Bytes>
 inline void copy16(const SourceGrid& g, const void* src, const Nearest16& n, uint64_t fill, __mmask16 keep, void* out) {
   if constexpr (Bytes == 8) {
@@ -160,7 +164,8 @@ inline void copy16(const SourceGrid& g, const void* src, const Nearest16& n, uin
     const __m512i low = _mm512_i32gather_epi64(_mm512_castsi512_si256(n.element), src, 8);
     const __m512i high = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(n.element, 1), src, 8);
     int64_t* o = static_cast<int64_t*>(out);
-    _mm512_mask_storeu_epi64(o, static_cast<__mmask8>(keep), _mm512_mask_mov_epi64(low, static_cast<__mmask8>(n.outside), f));
+    _mm512_mask_storeu_epi64(o, static_cast<__mmask8>(keep),
+                             _mm512_mask_mov_epi64(low, static_cast<__mmask8>(n.outside), f));
     _mm512_mask_storeu_epi64(o + 8, static_cast<__mmask8>(keep >> 8),
                              _mm512_mask_mov_epi64(high, static_cast<__mmask8>(n.outside >> 8), f));
   } else {

@@ -102,8 +102,8 @@ void backward_locations(const WarpBackwardParams& p, const ColumnTable<T>& colum
           for (int k = 0; k < chunk.count; ++k) to[k] = std::fma(m0, gq[0][k], std::fma(m1, gq[1][k], m2 * gq[2][k]));
         }
         for (int k = 0; p.grad_matrix != nullptr && k < chunk.count; ++k) {
-          double w[4] = {double(row.z + f.origin[0]), double(row.y + f.origin[1]),
-                         double(chunk.x0 + k + f.origin[2]), 1.0};
+          double w[4] = {double(row.z + f.origin[0]), double(row.y + f.origin[1]), double(chunk.x0 + k + f.origin[2]),
+                         1.0};
           for (int c = first; c < 3; ++c) w[c] += chunk.disp[c] ? double(chunk.disp[c][k]) : 0.0;
           for (int d = 0; d < 3; ++d) {
             for (int c = 0; c < 4; ++c) sums[4 * d + c] += double(gq[d][k]) * w[c];
@@ -165,8 +165,8 @@ void add_corners(const Cell<T>& c, T g, T* to) {
   high[c.step[1] + c.step[2]] += g11 * w1;
 }
 
-// Adds the voxels of a chunk to the part [low, high] of the source's gradient along `axis`. Every voxel of the source is
-// summed in the order of the output's voxels, whoever owns it, so the split does not change the result.
+// Adds the voxels of a chunk to the part [low, high] of the source's gradient along `axis`. Every voxel of the source
+// is summed in the order of the output's voxels, whoever owns it, so the split does not change the result.
 template <class T>
 void scatter_chunk(const WarpBackwardParams& p, const Row<T>& row, const Chunk<T>& chunk, int axis, Range own) {
   const WarpParams& f = p.forward;

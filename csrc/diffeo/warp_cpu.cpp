@@ -56,7 +56,8 @@ void warp_linear(const WarpParams& p) {
   if constexpr (sizeof(T) == 4) {
     if (SourceGrid::fits(p)) {
       const SourceGrid grid(p);
-      return for_each_chunk<T>(p, [&](const Row<T>& row, const Chunk<T>& chunk) { linear_chunk16(p, grid, row, chunk); });
+      return for_each_chunk<T>(p,
+                               [&](const Row<T>& row, const Chunk<T>& chunk) { linear_chunk16(p, grid, row, chunk); });
     }
   }
 #endif
@@ -71,7 +72,8 @@ struct Outside {
 };
 
 template <class E, class T>
-void nearest_voxels(const WarpParams& p, const Outside<E>& o, const Row<T>& row, const Chunk<T>& chunk, int k, int end) {
+void nearest_voxels(const WarpParams& p, const Outside<E>& o, const Row<T>& row, const Chunk<T>& chunk, int k,
+                    int end) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
   const E* src = static_cast<const E*>(p.src) + row.b * p.src_stride;
   E* out = out_at<E>(p, row, chunk);
@@ -129,9 +131,8 @@ void warp_nearest(const WarpParams& p, const Outside<E>& outside) {
     }
   }
 #endif
-  for_each_chunk<T>(p, [&](const Row<T>& row, const Chunk<T>& chunk) {
-    nearest_voxels(p, outside, row, chunk, 0, chunk.count);
-  });
+  for_each_chunk<T>(
+      p, [&](const Row<T>& row, const Chunk<T>& chunk) { nearest_voxels(p, outside, row, chunk, 0, chunk.count); });
 }
 
 template <class L, class T>

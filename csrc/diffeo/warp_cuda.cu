@@ -10,7 +10,8 @@ MEDSYNTH_HD int64_t volume_of(const int64_t size[3]) { return size[0] * size[1] 
 
 dim3 plane_grid(const WarpParams& p) {
   const int64_t planes = p.batch * p.out_size[0];
-  return dim3(blocks_for(p.out_size[1] * p.out_size[2], kThreads), static_cast<unsigned>(planes < 65535 ? planes : 65535));
+  return dim3(blocks_for(p.out_size[1] * p.out_size[2], kThreads),
+              static_cast<unsigned>(planes < 65535 ? planes : 65535));
 }
 
 // The displacement of window voxel (z, y, x) of sample b, per axis (padded to three).
@@ -67,7 +68,8 @@ __device__ void for_each_voxel(const WarpParams& p, F f) {
     const int64_t b = plane / p.out_size[0], z = plane % p.out_size[0];
     const Affine a = load_affine(p, b);
     MEDSYNTH_GRID_STRIDE(v, plane_voxels) {
-      const int64_t y = plane_voxels < (int64_t{1} << 31) ? static_cast<uint32_t>(v) / static_cast<uint32_t>(width) : v / width;
+      const int64_t y =
+          plane_voxels < (int64_t{1} << 31) ? static_cast<uint32_t>(v) / static_cast<uint32_t>(width) : v / width;
       const int64_t x = v - y * width;
       T d[3];
       displacement(p, b, z, y, x, d);
@@ -79,34 +81,38 @@ __device__ void for_each_voxel(const WarpParams& p, F f) {
 template <class T>
 __global__ void warp_linear_kernel(WarpParams p) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
-  for_each_voxel<T>(p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
-    const T* src = static_cast<const T*>(p.src) + b * p.src_stride;
-    T* out = static_cast<T*>(p.out) + b * p.channels * out_voxels + v;
-    const Cell<T> cell = cell_at(p, at);
-    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = linear_value(cell, src + c * voxels, static_cast<T>(p.fill));
-  });
+  for_each_voxel<T>(
+      p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+        const T* src = static_cast<const T*>(p.src) + b * p.src_stride;
+        T* out = static_cast<T*>(p.out) + b * p.channels * out_voxels + v;
+        const Cell<T> cell = cell_at(p, at);
+        for (int64_t c = 0; c < p.channels; ++c)
+          out[c * out_voxels] = linear_value(cell, src + c * voxels, static_cast<T>(p.fill));
+      });
 }
 
 template <class E, class T>
 __global__ void warp_nearest_kernel(WarpParams p, E fill, E lost, bool image) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
-  for_each_voxel<T>(p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
-    const E* src = static_cast<const E*>(p.src) + b * p.src_stride;
-    E* out = static_cast<E*>(p.out) + b * p.channels * out_voxels + v;
-    const int64_t i = nearest_element(p, at);
-    const bool nan = image && is_lost(at);
-    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = nan ? lost : i < 0 ? fill : src[c * voxels + i];
-  });
+  for_each_voxel<T>(
+      p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+        const E* src = static_cast<const E*>(p.src) + b * p.src_stride;
+        E* out = static_cast<E*>(p.out) + b * p.channels * out_voxels + v;
+        const int64_t i = nearest_element(p, at);
+        const bool nan = image && is_lost(at);
+        for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = nan ? lost : i < 0 ? fill : src[c * voxels + i];
+      });
 }
 
 template <class L, class T>
 __global__ void warp_vote_kernel(WarpParams p) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
-  for_each_voxel<T>(p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
-    const L* src = static_cast<const L*>(p.src) + b * p.src_stride;
-    L* out = static_cast<L*>(p.out) + b * p.channels * out_voxels + v;
-    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = vote_label(p, at, src + c * voxels);
-  });
+  for_each_voxel<T>(
+      p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+        const L* src = static_cast<const L*>(p.src) + b * p.src_stride;
+        L* out = static_cast<L*>(p.out) + b * p.channels * out_voxels + v;
+        for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = vote_label(p, at, src + c * voxels);
+      });
 }
 
 template <class L, class T>
@@ -143,22 +149,23 @@ template <class T>
 __global__ void moved_gradient_kernel(WarpBackwardParams p) {
   const WarpParams& f = p.forward;
   const int64_t voxels = volume_of(f.src_size), out_voxels = volume_of(f.out_size);
-  for_each_voxel<T>(f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine& a) {
-    const T* src = static_cast<const T*>(f.src) + b * f.src_stride;
-    const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
-    T* moved = static_cast<T*>(p.grad_moved) + b * f.dims * out_voxels + v;
-    const Cell<T> cell = cell_at(f, at);
-    T gq[3] = {T(0), T(0), T(0)};
-    for (int64_t c = 0; c < f.channels; ++c) {
-      add_location_gradient(cell, src + c * voxels, static_cast<T>(f.fill), grad[c * out_voxels], gq);
-    }
-    const int first = 3 - f.dims;
-    for (int c = first; c < 3; ++c) {
-      T g = T(0);
-      for (int d = first; d < 3; ++d) g = std::fma(static_cast<T>(a.m[d][c]), gq[d], g);
-      moved[(c - first) * out_voxels] = g;
-    }
-  });
+  for_each_voxel<T>(
+      f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine& a) {
+        const T* src = static_cast<const T*>(f.src) + b * f.src_stride;
+        const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
+        T* moved = static_cast<T*>(p.grad_moved) + b * f.dims * out_voxels + v;
+        const Cell<T> cell = cell_at(f, at);
+        T gq[3] = {T(0), T(0), T(0)};
+        for (int64_t c = 0; c < f.channels; ++c) {
+          add_location_gradient(cell, src + c * voxels, static_cast<T>(f.fill), grad[c * out_voxels], gq);
+        }
+        const int first = 3 - f.dims;
+        for (int c = first; c < 3; ++c) {
+          T g = T(0);
+          for (int d = first; d < 3; ++d) g = std::fma(static_cast<T>(a.m[d][c]), gq[d], g);
+          moved[(c - first) * out_voxels] = g;
+        }
+      });
 }
 
 // One block per plane: the matrix's gradient summed over the plane, in a fixed order.
@@ -217,7 +224,8 @@ template <class T>
 __global__ void largest_kernel(const T* grad, int64_t n, unsigned long long* largest) {
   unsigned long long most = 0;
   MEDSYNTH_GRID_STRIDE(i, n) {
-    const unsigned long long bits = static_cast<unsigned long long>(__double_as_longlong(fabs(static_cast<double>(grad[i]))));
+    const unsigned long long bits =
+        static_cast<unsigned long long>(__double_as_longlong(fabs(static_cast<double>(grad[i]))));
     most = bits > most ? bits : most;
   }
   atomicMax(largest, most);
@@ -237,23 +245,24 @@ __global__ void scatter_kernel(WarpBackwardParams p) {
   const double largest = __longlong_as_double(p.sums[f.batch * f.channels * voxels]);
   if (!(largest > 0.0) || !isfinite(largest)) return;
   const double scale = ldexp(1.0, fixed_shift(out_voxels)) / largest;
-  for_each_voxel<T>(f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
-    if (is_lost(at)) return;
-    const Cell<T> cell = cell_at(f, at);
-    const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
-    for (int64_t c = 0; c < f.channels; ++c) {
-      unsigned long long* to = reinterpret_cast<unsigned long long*>(p.sums + (b * f.channels + c) * voxels);
-      const double g = static_cast<double>(grad[c * out_voxels]) * scale;
-      for (int k = 0; k < 8; ++k) {
-        const int z = k >> 2, y = (k >> 1) & 1, x = k & 1;
-        const T w = (z ? cell.axis[0].w1 : cell.axis[0].w0) * (y ? cell.axis[1].w1 : cell.axis[1].w0) *
-                    (x ? cell.axis[2].w1 : cell.axis[2].w0);
-        if (w == T(0)) continue;
-        atomicAdd(to + cell.first + z * cell.step[0] + y * cell.step[1] + x * cell.step[2],
-                  static_cast<unsigned long long>(__double2ll_rn(g * static_cast<double>(w))));
-      }
-    }
-  });
+  for_each_voxel<T>(
+      f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
+        if (is_lost(at)) return;
+        const Cell<T> cell = cell_at(f, at);
+        const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
+        for (int64_t c = 0; c < f.channels; ++c) {
+          unsigned long long* to = reinterpret_cast<unsigned long long*>(p.sums + (b * f.channels + c) * voxels);
+          const double g = static_cast<double>(grad[c * out_voxels]) * scale;
+          for (int k = 0; k < 8; ++k) {
+            const int z = k >> 2, y = (k >> 1) & 1, x = k & 1;
+            const T w = (z ? cell.axis[0].w1 : cell.axis[0].w0) * (y ? cell.axis[1].w1 : cell.axis[1].w0) *
+                        (x ? cell.axis[2].w1 : cell.axis[2].w0);
+            if (w == T(0)) continue;
+            atomicAdd(to + cell.first + z * cell.step[0] + y * cell.step[1] + x * cell.step[2],
+                      static_cast<unsigned long long>(__double2ll_rn(g * static_cast<double>(w))));
+          }
+        }
+      });
 }
 
 template <class T>
@@ -282,7 +291,8 @@ void launch_backward(const WarpBackwardParams& p, cudaStream_t stream) {
   const int64_t n_grad = f.batch * f.channels * volume_of(f.out_size);
   auto* largest = reinterpret_cast<unsigned long long*>(p.sums + n);
   const unsigned blocks = blocks_for(n_grad, kThreads);
-  largest_kernel<T><<<blocks < 1024 ? blocks : 1024, kThreads, 0, stream>>>(static_cast<const T*>(p.grad), n_grad, largest);
+  largest_kernel<T> < <<blocks<1024 ? blocks : 1024, kThreads, 0, stream>>>(static_cast<const T*>(p.grad), n_grad,
+                                                                            largest);
   scatter_kernel<T><<<plane_grid(f), kThreads, 0, stream>>>(p);
   unscale_kernel<T><<<blocks_for(n, kThreads), kThreads, 0, stream>>>(p);
 }

@@ -12,7 +12,7 @@ namespace medsynth {
 
 // Everything that a call names; empty vectors stand for the defaults.
 struct WarpCall {
-  Tensor src;                 // (B or 1, C, *S)
+  Tensor src;                    // (B or 1, C, *S)
   std::optional<Tensor> matrix;  // (B or 1, D, D + 1)
   std::optional<Tensor> disp;    // (B or 1, D, *Sd)
   std::vector<int64_t> out_shape, out_origin, grid_shape;
@@ -51,7 +51,8 @@ inline void check_axes(const char* name, const std::vector<int64_t>& v, int dims
 inline void check_warp(const WarpCall& c, int dims) {
   STD_TORCH_CHECK(c.mode >= 0 && c.mode <= 2 && c.border >= 0 && c.border <= 2 && c.rule >= 0 && c.rule <= 3,
                   "mode, border or rule is out of range");
-  STD_TORCH_CHECK(c.mode != static_cast<int64_t>(WarpMode::linear) || is_float(c.src), "linear mode needs a float image");
+  STD_TORCH_CHECK(c.mode != static_cast<int64_t>(WarpMode::linear) || is_float(c.src),
+                  "linear mode needs a float image");
   STD_TORCH_CHECK(c.mode != static_cast<int64_t>(WarpMode::vote) || !is_float(c.src), "vote mode needs labels");
   STD_TORCH_CHECK(!c.out_shape.empty(), "out_shape must be given");
   check_axes("out_shape", c.out_shape, dims, 1);
@@ -64,8 +65,8 @@ inline void check_warp(const WarpCall& c, int dims) {
   }
   if (!c.disp) return;
   float_dtype(*c.disp, "disp");
-  STD_TORCH_CHECK(c.disp->dim() == dims + 2 && c.disp->size(1) == dims, "disp must be (B, ", dims,
-                  ", *spatial), got ", shape_of(*c.disp));
+  STD_TORCH_CHECK(c.disp->dim() == dims + 2 && c.disp->size(1) == dims, "disp must be (B, ", dims, ", *spatial), got ",
+                  shape_of(*c.disp));
   check_same_device(c.src, "the source", *c.disp, "disp");
   const bool linear = c.mode == static_cast<int64_t>(WarpMode::linear);
   STD_TORCH_CHECK(!linear || c.disp->scalar_type() == c.src.scalar_type(), "disp must have the dtype of the image");
@@ -157,9 +158,10 @@ inline Tensor new_warp(WarpCall c) {
   return out;
 }
 
-// The gradients to the source, to the moved location w = x + d(x) (B, D, *out) and to the matrix (float64), per sample of
-// the whole batch; those that are not wanted come as empty tensors.
-inline std::tuple<Tensor, Tensor, Tensor> run_warp_backward(WarpCall c, Tensor grad, bool src, bool moved, bool matrix) {
+// The gradients to the source, to the moved location w = x + d(x) (B, D, *out) and to the matrix (float64), per sample
+// of the whole batch; those that are not wanted come as empty tensors.
+inline std::tuple<Tensor, Tensor, Tensor> run_warp_backward(WarpCall c, Tensor grad, bool src, bool moved,
+                                                            bool matrix) {
   STD_TORCH_CHECK(c.mode == static_cast<int64_t>(WarpMode::linear), "only linear warps have a gradient");
   WarpBackwardParams p{};
   p.forward = prepare_warp(c);

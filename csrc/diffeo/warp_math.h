@@ -43,7 +43,8 @@ MEDSYNTH_HD void split_location(double q, int64_t& base, T& local) {
 
 // The location of window voxel (z, y, x) without the displacement's part.
 template <class T>
-MEDSYNTH_HD void start_location(const WarpParams& p, const Affine& a, int64_t z, int64_t y, int64_t x, Location<T>& at) {
+MEDSYNTH_HD void start_location(const WarpParams& p, const Affine& a, int64_t z, int64_t y, int64_t x,
+                                Location<T>& at) {
   const double v[3] = {static_cast<double>(z + p.origin[0]), static_cast<double>(y + p.origin[1]),
                        static_cast<double>(x + p.origin[2])};
   for (int d = 0; d < 3; ++d) {
@@ -109,9 +110,9 @@ MEDSYNTH_HD int64_t nearest_element(const WarpParams& p, const Location<T>& at) 
 template <class T>
 struct Cell {
   AxisSample<T> axis[3];
-  int64_t first;            // element of the lowest corner
-  int64_t step[3];          // distance to the upper corner along each axis
-  bool zeros;               // border zeros: weights need not sum to one
+  int64_t first;    // element of the lowest corner
+  int64_t step[3];  // distance to the upper corner along each axis
+  bool zeros;       // border zeros: weights need not sum to one
 
   MEDSYNTH_HD T mix(int d, T a, T b) const {
     const AxisSample<T>& s = axis[d];
@@ -183,8 +184,8 @@ MEDSYNTH_HD L vote_label(const WarpParams& p, const Location<T>& at, const L* sr
   for (int k = 0; k < 8; ++k) {
     const int z = k >> 2, y = (k >> 1) & 1, x = k & 1;
     label[k] = src[c.first + z * c.step[0] + y * c.step[1] + x * c.step[2]];
-    weight[k] = (z ? c.axis[0].w1 : c.axis[0].w0) * (y ? c.axis[1].w1 : c.axis[1].w0) *
-                (x ? c.axis[2].w1 : c.axis[2].w0);
+    weight[k] =
+        (z ? c.axis[0].w1 : c.axis[0].w0) * (y ? c.axis[1].w1 : c.axis[1].w0) * (x ? c.axis[2].w1 : c.axis[2].w0);
     same = same && label[k] == label[0];
   }
   const bool partly_outside = c.zeros && T(1) - inside > T(1e-6);

@@ -12,8 +12,8 @@
 namespace medsynth {
 inline namespace MEDSYNTH_ISA_NAMESPACE {
 
-constexpr int kChunk = 64;    // voxels whose locations are held at a time
-constexpr int kRowPad = 32;   // elements that may be read behind a coarse row
+constexpr int kChunk = 64;     // voxels whose locations are held at a time
+constexpr int kRowPad = 32;    // elements that may be read behind a coarse row
 constexpr int kTableSlot = 0;  // workspace of the calling thread
 constexpr int kRowSlot = 1;    // workspace of each worker
 

@@ -90,8 +90,13 @@ void resize_into(Tensor x, const Sizes& size, const Resize& r, Tensor& out) {
 Resize resize_of(int64_t rule, int64_t mode, int64_t border, std::vector<double> scale, bool transpose) {
   STD_TORCH_CHECK(rule >= 0 && rule <= 3 && mode >= 0 && mode <= 1 && border >= 0 && border <= 2,
                   "rule, mode or border is out of range");
-  return {static_cast<ResizeRule>(rule), static_cast<ResampleMode>(mode), static_cast<Border>(border), {}, {},
-          std::move(scale), transpose};
+  return {static_cast<ResizeRule>(rule),
+          static_cast<ResampleMode>(mode),
+          static_cast<Border>(border),
+          {},
+          {},
+          std::move(scale),
+          transpose};
 }
 
 Tensor resample_new(Tensor x, Sizes size, int64_t rule, int64_t mode, int64_t border, std::vector<double> scale) {
@@ -123,7 +128,8 @@ void simulate(Tensor x, const Tensor& low_size, int64_t mode, bool transpose, Te
   STD_TORCH_CHECK(x.dim() >= 3 && x.dim() <= 5, "x must be (B, C, *spatial), got ", shape_of(x));
   STD_TORCH_CHECK(mode >= 0 && mode <= 1, "mode is out of range");
   const Spatial size = spatial_of(x, 2, "x");
-  STD_TORCH_CHECK(low_size.scalar_type() == ScalarType::Long && !low_size.is_cuda(), "low_size must be int64 on the CPU");
+  STD_TORCH_CHECK(low_size.scalar_type() == ScalarType::Long && !low_size.is_cuda(),
+                  "low_size must be int64 on the CPU");
   check_shape(low_size, "low_size", {x.size(0), size.dims});
   check_out(out, Sizes(x.sizes().begin(), x.sizes().end()), x);
   check_same_dtype(x, "x", out, "out");
@@ -182,12 +188,12 @@ Tensor simulate_backward(Tensor grad, Tensor low_size, int64_t mode) {
 }  // namespace
 }  // namespace medsynth
 
-#define MEDSYNTH_RESAMPLE_KERNELS(m)                                                \
-  m.impl("resample", TORCH_BOX(&medsynth::resample_new));                           \
-  m.impl("resample_backward", TORCH_BOX(&medsynth::resample_backward));             \
-  m.impl("resample_out", TORCH_BOX(&medsynth::resample_into));                      \
-  m.impl("simulate_resolution", TORCH_BOX(&medsynth::simulate_new));                \
-  m.impl("simulate_resolution_backward", TORCH_BOX(&medsynth::simulate_backward));  \
+#define MEDSYNTH_RESAMPLE_KERNELS(m)                                               \
+  m.impl("resample", TORCH_BOX(&medsynth::resample_new));                          \
+  m.impl("resample_backward", TORCH_BOX(&medsynth::resample_backward));            \
+  m.impl("resample_out", TORCH_BOX(&medsynth::resample_into));                     \
+  m.impl("simulate_resolution", TORCH_BOX(&medsynth::simulate_new));               \
+  m.impl("simulate_resolution_backward", TORCH_BOX(&medsynth::simulate_backward)); \
   m.impl("simulate_resolution_out", TORCH_BOX(&medsynth::simulate_into))
 
 STABLE_TORCH_LIBRARY_IMPL(medsynth_ext, CPU, m) { MEDSYNTH_RESAMPLE_KERNELS(m); }

@@ -79,7 +79,8 @@ inline bool mix16(const Axis<float>& axis, int64_t x, const float* from, int64_t
   const __m512 wa = _mm512_permutex2var_ps(w0, two, w1), wb = _mm512_permutex2var_ps(w0, one, w1);
   const __mmask16 single = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(axis.count + x), _mm512_set1_epi32(1));
   const __m512i far = _mm512_set1_epi32(31);
-  const __mmask16 wide = _mm512_cmpgt_epu32_mask(a, far) | _mm512_mask_cmpgt_epu32_mask(static_cast<__mmask16>(~single), b, far);
+  const __mmask16 wide =
+      _mm512_cmpgt_epu32_mask(a, far) | _mm512_mask_cmpgt_epu32_mask(static_cast<__mmask16>(~single), b, far);
   const __mmask16 none = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(axis.count + x), _mm512_setzero_si512());
   if (wide != 0 || none != 0) return false;
   const __m512 low = _mm512_loadu_ps(from + base), high = _mm512_loadu_ps(from + base + 16);
@@ -105,7 +106,8 @@ void mix_columns(const Axis<T>& axis, const T* from, int64_t readable, int64_t n
         }
         for (int64_t i = x; i < x + 16; ++i) {
           T sum = T(0);
-          for (int t = 0; t < axis.count[i]; ++t) sum = std::fma(axis.weight[2 * i + t], from[axis.index[2 * i + t]], sum);
+          for (int t = 0; t < axis.count[i]; ++t)
+            sum = std::fma(axis.weight[2 * i + t], from[axis.index[2 * i + t]], sum);
           to[i] = sum;
         }
       }

@@ -63,7 +63,8 @@ void resample_cuda(const ResampleParams& p, void* stream) {
 void upload_tables(void* device, const void* host, int64_t bytes, void* stream) {
   const cudaError_t e = cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice,
                                         static_cast<cudaStream_t>(stream));
-  if (e != cudaSuccess) throw std::runtime_error(std::string("resample: copying the tables failed: ") + cudaGetErrorString(e));
+  if (e != cudaSuccess)
+    throw std::runtime_error(std::string("resample: copying the tables failed: ") + cudaGetErrorString(e));
 }
 
 }  // namespace medsynth

@@ -31,7 +31,7 @@ _LABELS = (torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64)
 @cache
 def _warn_no_kernel(device_type: str) -> None:
     warnings.warn(
-        f"medsynth_ext has no compiled kernels for {device_type} tensors here; its operators run as plain PyTorch there",
+        f"medsynth_ext has no compiled kernels for {device_type} tensors here; they run as plain PyTorch",
         RuntimeWarning,
         stacklevel=4,
     )
@@ -65,7 +65,7 @@ def check_label(name: str, value: Tensor) -> None:
 
 
 def check_same(name: str, value: Tensor, like_name: str, like: Tensor, *, dtype: bool = True) -> None:
-    """Raise unless ``value`` is on the device (``RuntimeError``) and, if asked, of the dtype (``TypeError``) of ``like``."""
+    """Raise unless ``value`` has the device (``RuntimeError``) and, if asked, the dtype (``TypeError``) of ``like``."""
     if value.device != like.device:
         raise RuntimeError(f"{name} is on {value.device}, but {like_name} is on {like.device}; move one of them")
     if dtype and value.dtype != like.dtype:
@@ -82,8 +82,10 @@ def check_seed(seed: int, sample_offset: int = 0, stream: int = 0) -> None:
         raise ValueError(f"stream must be in [0, 2**24), got {stream}")
 
 
-def check_out(out: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device, inputs: Sequence[Tensor]) -> None:
-    """Raise unless ``out`` can be written to as the result: shape, dtype, device, contiguous, and no gradient wanted."""
+def check_out(
+    out: Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device, inputs: Sequence[Tensor]
+) -> None:
+    """Raise unless ``out`` can hold the result: shape, dtype, device, contiguous, and no gradient wanted."""
     if tuple(out.shape) != tuple(shape):
         raise ValueError(f"out must have shape {tuple(shape)}, got {tuple(out.shape)}")
     if out.dtype != dtype:

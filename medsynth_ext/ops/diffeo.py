@@ -184,8 +184,14 @@ def warp_points(
         raise ValueError(f"tolerance must be above 0, got {tolerance}")
     if out is not None:
         check_out(out, points.shape, points.dtype, points.device, (points, displacement))
-    options = {"max_iterations": max_iterations, "tolerance": tolerance}
-    result = reference.warp_points(points, displacement, direction=direction, border=border, **options)
+    result = reference.warp_points(
+        points,
+        displacement,
+        direction=direction,
+        border=border,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+    )
     if out is None:
         return result
     if isinstance(result, Tensor):

@@ -59,7 +59,8 @@ def _refuse_unknown(labels: Tensor, unknown: Tensor, entries: int) -> None:
             value = labels[sample].reshape(-1)[position].item()
             where = tuple(int(i) for i in torch.unravel_index(torch.tensor(position), labels.shape[1:]))
             raise ValueError(
-                f"labels has value {value} at {where} of sample {sample}, but the table has entries for 0 to {entries - 1} only"
+                f"labels has value {value} at {where} of sample {sample}, "
+                f"but the table has entries for 0 to {entries - 1} only"
             )
 
 

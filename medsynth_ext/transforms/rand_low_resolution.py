@@ -59,7 +59,7 @@ class RandLowResolution(RandomizableTransform):
         self.spacing: np.ndarray = np.ones(3)
         self.thickness: np.ndarray = np.ones(3)
 
-    def randomize(self, size: Sequence[int]) -> None:  # type: ignore[override]
+    def randomize(self, size: Sequence[int]) -> None:
         """Draw whether to simulate, and spacing and thickness for an image of this spatial size."""
         super().randomize(None)
         if not self._do_transform:

@@ -43,7 +43,7 @@ class RandSmoothBiasField(RandomizableTransform):
         self.nodes = nodes
         self.grid: Tensor | None = None
 
-    def randomize(self, size: Sequence[int]) -> None:  # type: ignore[override]
+    def randomize(self, size: Sequence[int]) -> None:
         """Draw whether to apply a field, and its values at the nodes."""
         super().randomize(None)
         if not self._do_transform:

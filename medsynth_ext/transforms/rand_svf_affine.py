@@ -77,15 +77,15 @@ class RandSVFAffine(RandomizableTransform):
         self.matrix: Tensor | None = None
         self.displacement: Tensor | None = None
 
-    def randomize(self, size: Sequence[int]) -> None:  # type: ignore[override]
+    def randomize(self, size: Sequence[int]) -> None:
         """Draw whether to deform, and the deformation for an image of this spatial size."""
         super().randomize(None)
         if not self._do_transform:
             return
         dims = len(size)
-        angles = self.R.uniform(-1, 1, 1 if dims == 2 else 3) * math.radians(self.rotate_range_deg)
-        scale = create_scale(dims, 1 + self.R.uniform(-1, 1, dims) * self.scale_range)
-        shear = create_shear(dims, self.R.uniform(-1, 1, dims * (dims - 1)) * self.shear_range)
+        angles = (self.R.uniform(-1, 1, 1 if dims == 2 else 3) * math.radians(self.rotate_range_deg)).tolist()
+        scale = create_scale(dims, (1 + self.R.uniform(-1, 1, dims) * self.scale_range).tolist())
+        shear = create_shear(dims, (self.R.uniform(-1, 1, dims * (dims - 1)) * self.shear_range).tolist())
         affine = torch.as_tensor(np.asarray(scale @ shear @ create_rotate(dims, angles)))[:dims, :dims].double()
         shift = torch.from_numpy(self.R.uniform(-1, 1, dims) * self.translate_range)
         matrix = ops.lab2im_matrix(affine[None], size)[0]

@@ -142,7 +142,7 @@ def test_drawn_values_fill_their_ranges():
     assert parameters.means[:, 1:].mean().item() == pytest.approx(127.5, abs=2.5)
     assert parameters.stds.max() <= 35
     assert (parameters.means[:, 0] == 0).float().mean().item() == pytest.approx(0.05, abs=0.02)
-    assert ((parameters.means[:, 0] <= 15)).float().mean().item() == pytest.approx(0.05 + 0.25 + 0.7 * 15 / 255, abs=0.04)
+    assert (parameters.means[:, 0] <= 15).float().mean().item() == pytest.approx(0.05 + 0.25 + 0.7 * 15 / 255, abs=0.04)
     assert parameters.flip.float().mean().item() == pytest.approx(0.5, abs=0.04)
     assert parameters.gamma.std().item() == pytest.approx(0.5, abs=0.03)
     linear = parameters.matrix[:, :, :3] * torch.where(parameters.flip, -1.0, 1.0)[:, None, None] ** torch.tensor(

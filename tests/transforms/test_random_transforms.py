@@ -30,7 +30,9 @@ IMAGE_TRANSFORMS = [
 
 
 def generator() -> SynthSegGenerator:
-    table = LabelTable(generation_labels=[0, 1, 2], n_neutral=3, generation_classes=[0, 1, 2], segmentation_labels=[0, 1, 2])
+    table = LabelTable(
+        generation_labels=[0, 1, 2], n_neutral=3, generation_classes=[0, 1, 2], segmentation_labels=[0, 1, 2]
+    )
     return SynthSegGenerator(table, crop_size=(16, 16, 16))
 
 
@@ -145,7 +147,7 @@ def test_synthesis_is_repeatable_from_the_random_state():
 
 
 def test_synthesis_from_float_labels_is_refused():
-    with pytest.raises(TypeError, match="labels must be integers, got torch.float32"):
+    with pytest.raises(TypeError, match=r"labels must be integers, got torch\.float32"):
         RandSynthFromLabels(generator())(torch.zeros(1, 24, 24, 24))
 
 

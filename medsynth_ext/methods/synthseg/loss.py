@@ -34,7 +34,7 @@ class _SoftDiceAndCrossEntropy(torch.autograd.Function):
         return 1 - (above / below).mean(), -log_p_true.mean()
 
     @staticmethod
-    def backward(ctx: Any, grad_dice: Tensor, grad_ce: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_dice: Tensor, grad_ce: Tensor) -> tuple[Tensor, None, None]:
         p, labels, above, below = ctx.saved_tensors
         batch, voxels, classes = p.shape
         scale = grad_dice / (batch * classes)
@@ -82,7 +82,11 @@ class SynthSegLoss(nn.Module):
         loss = self.dice_weight * dice
         if self.cross_entropy_weight == 0:
             return {"loss": loss, "dice_loss": dice}
-        return {"loss": loss + self.cross_entropy_weight * cross_entropy, "dice_loss": dice, "cross_entropy": cross_entropy}
+        return {
+            "loss": loss + self.cross_entropy_weight * cross_entropy,
+            "dice_loss": dice,
+            "cross_entropy": cross_entropy,
+        }
 
 
 class WarmUpLoss(nn.Module):

@@ -1,11 +1,31 @@
 """Plain PyTorch twins of the operators: what each computes, in the fewest words; slow, and right in float64."""
 
-from medsynth_ext.ops.reference.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.reference.blur import gaussian_blur
+from medsynth_ext.ops.reference.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.reference.gmm import gmm_sample, synth_image
 from medsynth_ext.ops.reference.labels import map_labels_out
 from medsynth_ext.ops.reference.random import philox_raw, rand_int, rand_normal, rand_uniform
 from medsynth_ext.ops.reference.resampling import resample, resize_field, simulate_resolution
 from medsynth_ext.ops.reference.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
 
-__all__ = ["affine_svf_warp", "compose", "gaussian_blur", "gmm_sample", "integrate_svf", "jacobian_determinant", "lab2im_matrix", "map_labels_out", "philox_raw", "rand_int", "rand_normal", "rand_uniform", "resample", "resize_field", "simulate_resolution", "synth_image", "warp", "warp_labels", "warp_points"]
+__all__ = [
+    "affine_svf_warp",
+    "compose",
+    "gaussian_blur",
+    "gmm_sample",
+    "integrate_svf",
+    "jacobian_determinant",
+    "lab2im_matrix",
+    "map_labels_out",
+    "philox_raw",
+    "rand_int",
+    "rand_normal",
+    "rand_uniform",
+    "resample",
+    "resize_field",
+    "simulate_resolution",
+    "synth_image",
+    "warp",
+    "warp_labels",
+    "warp_points",
+]

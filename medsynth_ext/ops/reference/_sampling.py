@@ -75,8 +75,8 @@ def _corner_sum(values: Tensor, axes: list[AxisSample], sloped: int | None) -> T
     flat = values.expand(batch, *values.shape[1:]).reshape(batch, channels, math.prod(size))
     total = values.new_zeros((batch, channels, *out_size))
     for corner in itertools.product((False, True), repeat=len(size)):
-        index: Tensor | int = 0
-        weight: Tensor | float = 1.0
+        index = torch.zeros_like(axes[0].low)
+        weight = torch.ones_like(axes[0].weight_low)
         for d, (upper, axis) in enumerate(zip(corner, axes, strict=True)):
             index = index * size[d] + (axis.high if upper else axis.low)
             if d == sloped:
@@ -127,7 +127,7 @@ def nearest_sample(
     batch, channels, *size = values.shape
     out_size = locations.shape[2:]
     batch = max(batch, locations.shape[0]) if batch and locations.shape[0] else 0
-    index: Tensor | int = 0
+    index = torch.zeros_like(locations[:, 0], dtype=torch.int64)
     outside = torch.zeros_like(locations[:, 0], dtype=torch.bool)
     for d, n in enumerate(size):
         r = locations[:, d].round()

@@ -31,8 +31,8 @@ def _vote(labels: Tensor, locations: Tensor, border: str, fill: int) -> Tensor:
     flat = labels.expand(batch, *labels.shape[1:]).reshape(batch, math.prod(size))
     found, weights = [], []
     for corner in itertools.product((False, True), repeat=len(size)):
-        index: Tensor | int = 0
-        weight: Tensor | float = 1.0
+        index = torch.zeros_like(axes[0].low)
+        weight = torch.ones_like(axes[0].weight_low)
         for upper, axis, n in zip(corner, axes, size, strict=True):
             index = index * n + (axis.high if upper else axis.low)
             weight = weight * (axis.weight_high if upper else axis.weight_low)
@@ -41,7 +41,7 @@ def _vote(labels: Tensor, locations: Tensor, border: str, fill: int) -> Tensor:
         weights.append(weight.expand(batch, *out_size))
     if border == "zeros":  # what is missing to one lies outside
         found.append(torch.full_like(found[0], fill))
-        weights.append(1 - sum(weights))
+        weights.append(1 - torch.stack(weights).sum(0))
     values, shares = torch.stack(found), torch.stack(weights)
     sums = torch.stack([((values == v) * shares).sum(0) for v in values])
     best = sums >= sums.amax(0) - 1e-12 if sums.dtype == torch.float64 else sums >= sums.amax(0)

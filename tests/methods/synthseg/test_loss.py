@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-
 from monai.losses import DiceLoss
 
 from medsynth_ext.methods.synthseg.loss import SynthSegLoss, WarmUpLoss
@@ -32,7 +31,9 @@ def test_terms_and_gradient_equal_monai_and_torch():
     (grad,) = torch.autograd.grad(terms["loss"], pred)
     assert torch.allclose(grad, grad_want, rtol=1e-6, atol=1e-10)
     small = torch.randn(1, 3, 2, 2, 2, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: SynthSegLoss(cross_entropy_weight=1.0)(x, target[:1, :, :2, :2, :2] % 3)["loss"], (small,))
+    assert torch.autograd.gradcheck(
+        lambda x: SynthSegLoss(cross_entropy_weight=1.0)(x, target[:1, :, :2, :2, :2] % 3)["loss"], (small,)
+    )
 
 
 def test_target_of_another_shape_is_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class ScanPairs:
         velocity = ops.resize_field(drawn.velocity.to(device), grid, rule="corner", rescale=False)
         displacement = ops.integrate_svf(velocity, steps=self.generator.steps) * drawn.displacement_scale
         matrix = drawn.matrix.float().to(device)
-        where = {"out_shape": crop, "border": "clamp", "disp_rule": "corner"}
+        where: dict[str, Any] = {"out_shape": crop, "border": "clamp", "disp_rule": "corner"}
         labels = ops.affine_svf_warp(labels, matrix, displacement, mode="nearest", **where)
         image = ops.affine_svf_warp(scans, matrix, displacement, mode="linear", **where)
 
