@@ -10,8 +10,8 @@ inline namespace MEDSYNTH_ISA_NAMESPACE {
 template <class F>
 MEDSYNTH_HD F log_of_bits(typename LaneTypes<F>::I bits, int shift) {
   using I = typename LaneTypes<F>::I;
-  const I e = (bits - 0x3f3504f3) >> 23;
-  const F t = bit_copy<F>(static_cast<I>(bits - (e << 23))) - 1.0f;
+  const I above = bits - (0x3f3504f3 + (shift << 23));  // e - shift, and how far m lies above sqrt(1/2)
+  const F t = bit_copy<F>(static_cast<I>((above & 0x7fffff) + 0x3f3504f3)) - 1.0f;
   F p = splat<F>(7.0376836292e-2f);
   p = fma_of(p, t, splat<F>(-1.1514610310e-1f));
   p = fma_of(p, t, splat<F>(1.1676998740e-1f));
@@ -22,7 +22,7 @@ MEDSYNTH_HD F log_of_bits(typename LaneTypes<F>::I bits, int shift) {
   p = fma_of(p, t, splat<F>(-2.4999993993e-1f));
   p = fma_of(p, t, splat<F>(3.3333331174e-1f));
   p = fma_of(p, t, splat<F>(-0.5f));
-  const F n = to_float(static_cast<I>(e - shift));
+  const F n = to_float(static_cast<I>(above >> 23));
   p = fma_of(p, t * t, n * 0x1.7f7d1cp-20f);  // low part of ln 2
   return fma_of(n, splat<F>(0x1.62e4p-1f), t + p);
 }
@@ -37,8 +37,8 @@ MEDSYNTH_HD F log_of(F x) {
 template <class F>
 MEDSYNTH_HD F exp_of(F x) {
   using I = typename LaneTypes<F>::I;
-  x = x < -87.3f ? splat<F>(-87.3f) : x;
-  x = x > 88.3f ? splat<F>(88.3f) : x;
+  x = larger(splat<F>(-87.3f), x);
+  x = smaller(splat<F>(88.3f), x);
   const F shifted = fma_of(x, splat<F>(0x1.715476p+0f), splat<F>(0x1.8p+23f));  // rounds to the nearest integer
   const F n = shifted - 0x1.8p+23f;
   F r = fma_of(n, splat<F>(-0x1.62e4p-1f), x);
@@ -69,7 +69,7 @@ MEDSYNTH_HD void sincos_turn(typename LaneTypes<F>::U r, F& s, F& c) {
   using I = typename LaneTypes<F>::I;
   using U = typename LaneTypes<F>::U;
   const I w = bit_copy<I>(static_cast<U>((r & 0xFFFFFF00u) << 2));
-  const U quarter = (r + 0x20000000u) >> 30;
+  const U turned = r + 0x20000000u;  // the quarter in bits 31 and 30
   const F x = to_float(w) * 0x1.921fb6p-32f;
   const F x2 = x * x;
   F ps = splat<F>(-1.9515295891e-4f);
@@ -81,11 +81,11 @@ MEDSYNTH_HD void sincos_turn(typename LaneTypes<F>::U r, F& s, F& c) {
   pc = fma_of(pc, x2, splat<F>(4.166664568298827e-2f));
   pc = fma_of(pc, x2, splat<F>(-0.5f));
   const F cosine = fma_of(pc, x2, splat<F>(1.0f));
-  const auto swapped = (quarter & 1) != 0;
+  const auto swapped = (turned & 0x40000000u) != 0;
   const F a = swapped ? cosine : sine;
   const F b = swapped ? sine : cosine;
-  s = bit_copy<F>(static_cast<U>(bit_copy<U>(a) ^ ((quarter & 2) << 30)));
-  c = bit_copy<F>(static_cast<U>(bit_copy<U>(b) ^ (((quarter + 1) & 2) << 30)));
+  s = bit_copy<F>(static_cast<U>(bit_copy<U>(a) ^ (turned & 0x80000000u)));
+  c = bit_copy<F>(static_cast<U>(bit_copy<U>(b) ^ ((turned + 0x40000000u) & 0x80000000u)));
 }
 
 // The same in float64, scalar only (coefficients of Sun's fdlibm).

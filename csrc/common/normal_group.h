@@ -10,85 +10,129 @@ inline namespace MEDSYNTH_ISA_NAMESPACE {
 
 constexpr int kGroup = 4 * kLanes;
 
-struct WordGroup {
-  VecU w[4];
-};
+// Which block of a group lane `i` of the words belongs to.
+constexpr int block_of_lane(int i) { return i / 4 + i % 4 * (kLanes / 4); }
+
+#if defined(__AVX2__)
+// Even and odd lanes of the words live in two vectors of 64-bit lanes, whose upper halves hold what multiplication
+// leaves.
+typedef uint64_t VecL __attribute__((vector_size(kVectorBytes)));
 
 #if defined(__AVX512F__)
-// Even and odd 32-bit lanes live in two vectors of 64-bit lanes, whose upper halves hold what multiplication leaves.
-inline __attribute__((always_inline)) WordGroup philox_group(const RandomKey& key, uint64_t block) {
-  const __m512i base = _mm512_set1_epi64(static_cast<long long>(block));
-  __m512i c0[2], c1[2], c2[2], c3[2];
-  c0[0] = _mm512_add_epi64(base, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11));
-  c0[1] = _mm512_add_epi64(base, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
-  const __m512i m0 = _mm512_set1_epi64(0xD2511F53), m1 = _mm512_set1_epi64(0xCD9E8D57);
-  for (int h = 0; h < 2; ++h) {
-    c1[h] = _mm512_srli_epi64(c0[h], 32);
-    c2[h] = _mm512_set1_epi64(key.sample);
-    c3[h] = _mm512_set1_epi64(key.stream_channel);
-  }
-  uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
-  MEDSYNTH_UNROLL
-  for (int round = 0; round < 10; ++round) {
-    const __m512i key0 = _mm512_set1_epi64(k0), key1 = _mm512_set1_epi64(k1);
-    MEDSYNTH_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      const __m512i p0 = _mm512_mul_epu32(c0[h], m0), p1 = _mm512_mul_epu32(c2[h], m1);
-      c0[h] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), c1[h], key0, 0x96);
-      c2[h] = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), c3[h], key1, 0x96);
-      c1[h] = p1;
-      c3[h] = p0;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  const auto merge = [](const __m512i(&c)[2]) {
-    return bit_copy<VecU>(_mm512_mask_shuffle_epi32(c[0], 0xAAAA, c[1], _MM_PERM_CCAA));
-  };
-  return {{merge(c0), merge(c1), merge(c2), merge(c3)}};
+inline __attribute__((always_inline)) VecL multiply(VecL a, VecL b) {
+  return bit_copy<VecL>(_mm512_mul_epu32(bit_copy<__m512i>(a), bit_copy<__m512i>(b)));
 }
-#elif defined(__AVX2__)
-inline __attribute__((always_inline)) WordGroup philox_group(const RandomKey& key, uint64_t block) {
-  const __m256i base = _mm256_set1_epi64x(static_cast<long long>(block));
-  __m256i c0[2], c1[2], c2[2], c3[2];
-  c0[0] = _mm256_add_epi64(base, _mm256_setr_epi64x(0, 4, 1, 5));
-  c0[1] = _mm256_add_epi64(base, _mm256_setr_epi64x(2, 6, 3, 7));
-  const __m256i m0 = _mm256_set1_epi64x(0xD2511F53), m1 = _mm256_set1_epi64x(0xCD9E8D57);
-  for (int h = 0; h < 2; ++h) {
-    c1[h] = _mm256_srli_epi64(c0[h], 32);
-    c2[h] = _mm256_set1_epi64x(key.sample);
-    c3[h] = _mm256_set1_epi64x(key.stream_channel);
-  }
-  uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
-  MEDSYNTH_UNROLL
-  for (int round = 0; round < 10; ++round) {
-    const __m256i key0 = _mm256_set1_epi64x(k0), key1 = _mm256_set1_epi64x(k1);
-    MEDSYNTH_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      const __m256i p0 = _mm256_mul_epu32(c0[h], m0), p1 = _mm256_mul_epu32(c2[h], m1);
-      c0[h] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p1, 32), c1[h]), key0);
-      c2[h] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p0, 32), c3[h]), key1);
-      c1[h] = p1;
-      c3[h] = p0;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  const auto merge = [](const __m256i(&c)[2]) {
-    return bit_copy<VecU>(_mm256_blend_epi32(c[0], _mm256_slli_epi64(c[1], 32), 0xAA));
-  };
-  return {{merge(c0), merge(c1), merge(c2), merge(c3)}};
+template <class V>
+inline __attribute__((always_inline)) V xor3(V a, V b, V c) {
+  return bit_copy<V>(_mm512_ternarylogic_epi64(bit_copy<__m512i>(a), bit_copy<__m512i>(b), bit_copy<__m512i>(c), 0x96));
+}
+inline __attribute__((always_inline)) VecU merge_low(const VecL (&x)[2]) {
+  return bit_copy<VecU>(
+      _mm512_mask_shuffle_epi32(bit_copy<__m512i>(x[0]), 0xAAAA, bit_copy<__m512i>(x[1]), _MM_PERM_CCAA));
+}
+inline __attribute__((always_inline)) VecU merge_high(const VecL (&x)[2]) {
+  return bit_copy<VecU>(
+      _mm512_mask_shuffle_epi32(bit_copy<__m512i>(x[1]), 0x5555, bit_copy<__m512i>(x[0]), _MM_PERM_DDBB));
 }
 #else
-inline WordGroup philox_group(const RandomKey& key, uint64_t block) {
-  WordGroup g;
-  for (int i = 0; i < kLanes; ++i) {
-    const Philox4 words = philox_block(key, block + static_cast<uint64_t>(i));
-    for (int k = 0; k < 4; ++k) g.w[k][i] = words.r[k];
-  }
-  return g;
+inline __attribute__((always_inline)) VecL multiply(VecL a, VecL b) {
+  return bit_copy<VecL>(_mm256_mul_epu32(bit_copy<__m256i>(a), bit_copy<__m256i>(b)));
+}
+template <class V>
+inline __attribute__((always_inline)) V xor3(V a, V b, V c) {
+  return a ^ b ^ c;
+}
+inline __attribute__((always_inline)) VecU merge_low(const VecL (&x)[2]) {
+  return bit_copy<VecU>(_mm256_blend_epi32(bit_copy<__m256i>(x[0]), bit_copy<__m256i>(VecL(x[1] << 32)), 0xAA));
+}
+inline __attribute__((always_inline)) VecU merge_high(const VecL (&x)[2]) {
+  return bit_copy<VecU>(_mm256_blend_epi32(bit_copy<__m256i>(VecL(x[0] >> 32)), bit_copy<__m256i>(x[1]), 0xAA));
 }
 #endif
+#endif
+
+#if defined(__AVX2__)
+// Words of `count` groups whose blocks share the upper half of their number, so that half of the state is the same for
+// all after two rounds.
+inline void vector_words(const RandomKey& key, uint64_t block, int64_t count, uint32_t* out) {
+  constexpr uint32_t mul0 = 0xD2511F53u, mul1 = 0xCD9E8D57u, add0 = 0x9E3779B9u, add1 = 0xBB67AE85u;
+  const uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
+  const uint64_t first = uint64_t{mul1} * key.sample;
+  const uint32_t high = static_cast<uint32_t>(block >> 32);
+  const uint64_t second = uint64_t{mul0} * (static_cast<uint32_t>(first >> 32) ^ high ^ k0);
+  const VecL first2 = splat<VecL>(uint64_t{key.stream_channel ^ k1});
+  const VecL second0 = splat<VecL>(uint64_t{static_cast<uint32_t>(first) ^ (k0 + add0)});
+  const VecL second2 = splat<VecL>(uint64_t{static_cast<uint32_t>(second >> 32) ^ (k1 + add1)});
+  const VecL second3 = splat<VecL>(uint64_t{static_cast<uint32_t>(second)});
+  const VecL m0 = splat<VecL>(uint64_t{mul0}), m1 = splat<VecL>(uint64_t{mul1});
+  VecL key0[7], key1[7], low[2];
+  for (uint32_t i = 0; i < 7; ++i) {
+    key0[i] = splat<VecL>(uint64_t{k0 + (i + 2) * add0});
+    key1[i] = splat<VecL>(uint64_t{k1 + (i + 2) * add1});
+  }
+  const VecU last0 = splat<VecU>(k0 + 9 * add0), last1 = splat<VecU>(k1 + 9 * add1);
+  for (int h = 0; h < 2; ++h) {
+    uint64_t numbers[kLanes / 2];
+    for (int i = 0; i < kLanes / 2; ++i) {
+      numbers[i] = static_cast<uint32_t>(block) + static_cast<uint64_t>(block_of_lane(2 * i + h));
+    }
+    low[h] = load<VecL>(numbers);
+  }
+  for (int64_t g = 0; g < count; ++g, out += kGroup) {
+    VecL c0[2], c1[2], c2[2], c3[2];
+    MEDSYNTH_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const VecL p0 = multiply(low[h], m0);
+      const VecL p1 = multiply((p0 >> 32) ^ first2, m1);
+      c0[h] = (p1 >> 32) ^ second0;
+      c1[h] = p1;
+      c2[h] = p0 ^ second2;
+      c3[h] = second3;
+      low[h] += static_cast<uint64_t>(kLanes);
+    }
+    MEDSYNTH_UNROLL
+    for (int round = 0; round < 7; ++round) {
+      MEDSYNTH_UNROLL
+      for (int h = 0; h < 2; ++h) {
+        const VecL p0 = multiply(c0[h], m0), p1 = multiply(c2[h], m1);
+        c0[h] = xor3(VecL(p1 >> 32), c1[h], key0[round]);
+        c2[h] = xor3(VecL(p0 >> 32), c3[h], key1[round]);
+        c1[h] = p1;
+        c3[h] = p0;
+      }
+    }
+    const VecL p0[2] = {multiply(c0[0], m0), multiply(c0[1], m0)}, p1[2] = {multiply(c2[0], m1), multiply(c2[1], m1)};
+    store(out, xor3(merge_high(p1), merge_low(c1), last0));
+    store(out + kLanes, merge_low(p1));
+    store(out + 2 * kLanes, xor3(merge_high(p0), merge_low(c3), last1));
+    store(out + 3 * kLanes, merge_low(p0));
+  }
+}
+#endif
+
+// Words of `count` groups from `block` on: per group, kLanes of word 0, then of word 1, 2 and 3.
+inline void word_groups(const RandomKey& key, uint64_t block, int64_t count, uint32_t* out) {
+  while (count > 0) {
+    int64_t done = 1;
+#if defined(__AVX2__)
+    const int64_t whole = static_cast<int64_t>((uint64_t{1} << 32) - static_cast<uint32_t>(block)) / kLanes;
+    if (whole > 0) {
+      done = count < whole ? count : whole;
+      vector_words(key, block, done, out);
+    }
+    const bool scalar = whole == 0;
+#else
+    const bool scalar = true;
+#endif
+    for (int i = 0; scalar && i < kLanes; ++i) {
+      const Philox4 words = philox_block(key, block + static_cast<uint64_t>(block_of_lane(i)));
+      for (int k = 0; k < 4; ++k) out[k * kLanes + i] = words.r[k];
+    }
+    count -= done;
+    out += done * kGroup;
+    block += static_cast<uint64_t>(done) * kLanes;
+  }
+}
 
 // Four vectors of words 0..3 -> the group's elements in order.
 template <class V>
@@ -122,37 +166,46 @@ inline __attribute__((always_inline)) void interleave(V (&w)[4]) {
 #endif
 }
 
-// The group's normals, in order.
-inline __attribute__((always_inline)) void normal_group(const RandomKey& key, uint64_t block, VecF (&z)[4]) {
-  const WordGroup g = philox_group(key, block);
-  normal_pair<VecF>(g.w[0], g.w[1], z[0], z[1]);
-  normal_pair<VecF>(g.w[2], g.w[3], z[2], z[3]);
-  interleave(z);
-}
-
-// out[i] = number v + i of a sequence, for i in [0, n); `group(block, elements)` makes a group of type T in order.
-template <class T, class Group>
-inline void fill_groups(int64_t v, int64_t n, T* out, Group group) {
+// out[i] = number v + i of a sequence, for i in [0, n); `groups(block, count, elements)` makes `count` groups of type T
+// in order.
+template <class T, class Groups>
+inline void fill_groups(int64_t v, int64_t n, T* out, Groups groups) {
   alignas(64) T part[kGroup];
   int64_t done = 0;
   if (v & 3) {  // the first group starts inside a block
-    group(static_cast<uint64_t>(v >> 2), part);
+    groups(static_cast<uint64_t>(v >> 2), 1, part);
     const int64_t skip = v & 3;
     for (; done < n && done < kGroup - skip; ++done) out[done] = part[done + skip];
   }
-  for (; done + kGroup <= n; done += kGroup) group(static_cast<uint64_t>((v + done) >> 2), out + done);
+  const int64_t whole = (n - done) / kGroup;
+  if (whole > 0) groups(static_cast<uint64_t>((v + done) >> 2), whole, out + done);
+  done += whole * kGroup;
   if (done < n) {
-    group(static_cast<uint64_t>((v + done) >> 2), part);
+    groups(static_cast<uint64_t>((v + done) >> 2), 1, part);
     for (int64_t i = 0; done + i < n; ++i) out[done + i] = part[i];
   }
 }
 
+// Words first and normals in their place: each loop then keeps its constants in registers.
+inline void normal_groups(const RandomKey& key, uint64_t block, int64_t count, float* out) {
+  constexpr int64_t kBatch = 2048 / kGroup;  // stays in the first-level cache
+  alignas(64) uint32_t words[kBatch * kGroup];
+  for (; count > 0; count -= kBatch, block += kBatch * kLanes) {
+    const int64_t batch = count < kBatch ? count : kBatch;
+    word_groups(key, block, batch, words);
+    for (int64_t g = 0; g < batch; ++g, out += kGroup) {
+      const uint32_t* w = words + g * kGroup;
+      VecF z[4];
+      normal_pair<VecF>(load<VecU>(w), load<VecU>(w + kLanes), z[0], z[1]);
+      normal_pair<VecF>(load<VecU>(w + 2 * kLanes), load<VecU>(w + 3 * kLanes), z[2], z[3]);
+      interleave(z);
+      for (int i = 0; i < 4; ++i) store(out + i * kLanes, z[i]);
+    }
+  }
+}
+
 inline void fill_normals(const RandomKey& key, int64_t v, int64_t n, float* out) {
-  fill_groups(v, n, out, [&](uint64_t block, float* to) {
-    VecF z[4];
-    normal_group(key, block, z);
-    for (int i = 0; i < 4; ++i) store(to + i * kLanes, z[i]);
-  });
+  fill_groups(v, n, out, [&](uint64_t block, int64_t count, float* to) { normal_groups(key, block, count, to); });
 }
 
 inline void fill_normals(const RandomKey& key, int64_t v, int64_t n, double* out) {

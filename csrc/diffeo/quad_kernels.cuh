@@ -60,7 +60,8 @@ __global__ void unpack_kernel(QuadBatch<T> in, QuadGrid g, int64_t batch, T scal
 
 // disp + field(x + disp) into quads, or (when planar is given) into separate components.
 template <Border B, class T>
-__global__ void step_kernel(QuadBatch<T> disp, QuadBatch<T> field, QuadGrid g, int64_t batch, QuadBatch<T> out, T* planar) {
+__global__ void step_kernel(QuadBatch<T> disp, QuadBatch<T> field, QuadGrid g, int64_t batch, QuadBatch<T> out,
+                            T* planar) {
   MEDSYNTH_GRID_STRIDE(i, batch * g.voxels()) {
     const VoxelOf v(g, i);
     const Quad<T> u = disp.data[v.b * disp.stride + v.index];

@@ -290,9 +290,9 @@ void launch_backward(const WarpBackwardParams& p, cudaStream_t stream) {
   const int64_t n = f.batch * f.channels * volume_of(f.src_size);
   const int64_t n_grad = f.batch * f.channels * volume_of(f.out_size);
   auto* largest = reinterpret_cast<unsigned long long*>(p.sums + n);
-  const unsigned blocks = blocks_for(n_grad, kThreads);
-  largest_kernel<T> < <<blocks<1024 ? blocks : 1024, kThreads, 0, stream>>>(static_cast<const T*>(p.grad), n_grad,
-                                                                            largest);
+  const unsigned all_blocks = blocks_for(n_grad, kThreads);
+  const unsigned blocks = all_blocks < 1024 ? all_blocks : 1024;
+  largest_kernel<T><<<blocks, kThreads, 0, stream>>>(static_cast<const T*>(p.grad), n_grad, largest);
   scatter_kernel<T><<<plane_grid(f), kThreads, 0, stream>>>(p);
   unscale_kernel<T><<<blocks_for(n, kThreads), kThreads, 0, stream>>>(p);
 }

@@ -50,46 +50,95 @@ bool apply(const L* labels, const Gaussian<double>* table, int64_t known, const 
 }
 
 #if defined(__AVX512F__)
+template <size_t Bytes>
+struct LabelBits;
+template <>
+struct LabelBits<1> {
+  using type = uint8_t;
+};
+template <>
+struct LabelBits<2> {
+  using type = uint16_t;
+};
+template <>
+struct LabelBits<4> {
+  using type = uint32_t;
+};
+template <>
+struct LabelBits<8> {
+  using type = uint64_t;
+};
+
+// Sixteen labels, as they are.
 template <class L>
-inline __attribute__((always_inline)) __m512i load_index(const L* labels, __m512i known) {
+inline __attribute__((always_inline)) __m512i load_labels(const L* labels) {
   if constexpr (sizeof(L) == 1) {
-    return _mm512_min_epu32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(labels))), known);
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(labels)));
   } else if constexpr (sizeof(L) == 2) {
-    return _mm512_min_epu32(_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(labels))), known);
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(labels)));
   } else if constexpr (sizeof(L) == 4) {
-    return _mm512_min_epu32(_mm512_loadu_si512(labels), known);
+    return _mm512_loadu_si512(labels);
   } else {
+    const __m256i low = _mm512_cvtepi64_epi32(_mm512_loadu_si512(labels));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm512_cvtepi64_epi32(_mm512_loadu_si512(labels + 8)), 1);
+  }
+}
+
+// Sixteen labels; unknown ones become `known`.
+template <class L>
+inline __attribute__((always_inline)) __m512i load_limited(const L* labels, __m512i known) {
+  if constexpr (sizeof(L) == 8) {
     const __m512i limit = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(known));
     const __m256i low = _mm512_cvtepi64_epi32(_mm512_min_epu64(_mm512_loadu_si512(labels), limit));
     const __m256i high = _mm512_cvtepi64_epi32(_mm512_min_epu64(_mm512_loadu_si512(labels + 8), limit));
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  } else {
+    return _mm512_min_epu32(load_labels(labels), known);
   }
+}
+
+// Whether all labels are in [0, known).
+template <class L>
+bool all_known(const L* labels, int64_t n, int64_t known) {
+  using U = LabelBits<sizeof(L)>;
+  typename U::type most = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    typename U::type label;
+    __builtin_memcpy(&label, labels + i, sizeof label);
+    most = label > most ? label : most;
+  }
+  return most < static_cast<uint64_t>(known);
 }
 
 // Up to 64 Gaussians in eight registers.
 struct RegisterTable {
   __m512 mean[4], std[4];
-  bool wide;
+  bool whole = true;  // every entry has a class
 
-  RegisterTable(const Gaussian<float>* table, int64_t entries) : wide(entries > 32) {
-    alignas(64) float m[64] = {}, s[64] = {};
-    for (int64_t i = 0; i < entries; ++i) {
-      m[i] = table[i].mean;
-      s[i] = table[i].std;
-    }
+  RegisterTable(const Gaussian<float>* table, int64_t entries) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    const auto load = [&](int64_t from) {
+      const int64_t left = 2 * entries - from;
+      const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : left > 0 ? (1 << left) - 1 : 0);
+      return _mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(table) + from);
+    };
     for (int i = 0; i < 4; ++i) {
-      mean[i] = _mm512_load_ps(m + 16 * i);
-      std[i] = _mm512_load_ps(s + 16 * i);
+      const __m512 low = load(32 * i), high = load(32 * i + 16);
+      mean[i] = _mm512_permutex2var_ps(low, even, high);
+      std[i] = _mm512_permutex2var_ps(low, odd, high);
+      whole = whole && _mm512_cmp_ps_mask(mean[i], mean[i], _CMP_UNORD_Q) == 0;
     }
   }
-  template <bool Wide>
+  // With entries in the first `Registers` registers only: 2, 3 or 4.
+  template <int Registers>
   inline __attribute__((always_inline)) void look_up(__m512i index, __m512& m, __m512& s) const {
     m = _mm512_permutex2var_ps(mean[0], index, mean[1]);
     s = _mm512_permutex2var_ps(std[0], index, std[1]);
-    if constexpr (Wide) {
-      const __mmask16 upper = _mm512_cmpge_epu32_mask(index, _mm512_set1_epi32(32));
-      m = _mm512_mask_mov_ps(m, upper, _mm512_permutex2var_ps(mean[2], index, mean[3]));
-      s = _mm512_mask_mov_ps(s, upper, _mm512_permutex2var_ps(std[2], index, std[3]));
+    for (int i = 2; i < Registers; ++i) {
+      const __mmask16 above = _mm512_cmpge_epu32_mask(index, _mm512_set1_epi32(16 * i));
+      m = _mm512_mask_permutexvar_ps(m, above, index, mean[i]);
+      s = _mm512_mask_permutexvar_ps(s, above, index, std[i]);
     }
   }
 };
@@ -104,22 +153,39 @@ inline __attribute__((always_inline)) void gather_gaussians(const Gaussian<float
   s = _mm512_permutex2var_ps(_mm512_castpd_ps(low), odd, _mm512_castpd_ps(high));
 }
 
-template <class L, class LookUp>
-inline __attribute__((always_inline)) bool apply_with(const L* labels, int64_t known, const float* noise, float* y,
-                                                      int64_t n, bool stream, LookUp look_up) {
+// y[i] = value(i) sixteen at a time.
+template <class Value>
+inline __attribute__((always_inline)) void write_values(float* y, int64_t n, bool stream, Value value) {
+  if (stream) {
+    for (int64_t i = 0; i < n; i += 16) _mm512_stream_ps(y + i, value(i));
+  } else {
+    for (int64_t i = 0; i < n; i += 16) _mm512_storeu_ps(y + i, value(i));
+  }
+}
+
+// For labels that all have a class.
+template <int Registers, class L>
+void apply_registers(const L* labels, const RegisterTable& registers, const float* noise, float* y, int64_t n,
+                     bool stream) {
+  const RegisterTable table = registers;
+  write_values(y, n, stream, [&](int64_t i) {
+    __m512 m, s;
+    table.look_up<Registers>(load_labels(labels + i), m, s);
+    return _mm512_fmadd_ps(s, _mm512_loadu_ps(noise + i), m);
+  });
+}
+
+template <class L>
+bool apply_gather(const L* labels, const Gaussian<float>* table, int64_t known, const float* noise, float* y, int64_t n,
+                  bool stream) {
   const __m512i limit = _mm512_set1_epi32(static_cast<int>(known));
   __mmask16 bad = 0;
-  const auto one = [&](int64_t i) {
+  write_values(y, n, stream, [&](int64_t i) {
     __m512 m, s;
-    look_up(load_index(labels + i, limit), m, s);
+    gather_gaussians(table, load_limited(labels + i, limit), m, s);
     bad |= _mm512_cmp_ps_mask(m, m, _CMP_UNORD_Q);
     return _mm512_fmadd_ps(s, _mm512_loadu_ps(noise + i), m);
-  };
-  if (stream) {
-    for (int64_t i = 0; i < n; i += 16) _mm512_stream_ps(y + i, one(i));
-  } else {
-    for (int64_t i = 0; i < n; i += 16) _mm512_storeu_ps(y + i, one(i));
-  }
+  });
   return bad != 0;
 }
 
@@ -128,16 +194,13 @@ bool apply(const L* labels, const Gaussian<float>* table, int64_t known, const f
            bool stream) {
   const int64_t whole = n & ~int64_t{15};
   const bool streamed = stream && (reinterpret_cast<uintptr_t>(y) & 63) == 0;
-  bool bad;
-  if (known < 64) {
-    const RegisterTable registers(table, known + 1);
-    bad = registers.wide ? apply_with(labels, known, noise, y, whole, streamed,
-                                      [&](__m512i i, __m512& m, __m512& s) { registers.look_up<true>(i, m, s); })
-                         : apply_with(labels, known, noise, y, whole, streamed,
-                                      [&](__m512i i, __m512& m, __m512& s) { registers.look_up<false>(i, m, s); });
+  bool bad = false;
+  const RegisterTable registers(table, known <= 64 ? known : 0);
+  if (known <= 64 && registers.whole && all_known(labels, whole, known)) {
+    const auto with = known <= 32 ? apply_registers<2, L> : known <= 48 ? apply_registers<3, L> : apply_registers<4, L>;
+    with(labels, registers, noise, y, whole, streamed);
   } else {
-    bad = apply_with(labels, known, noise, y, whole, streamed,
-                     [&](__m512i i, __m512& m, __m512& s) { gather_gaussians(table, i, m, s); });
+    bad = apply_gather(labels, table, known, noise, y, whole, streamed);
   }
   return apply_scalar(labels + whole, table, known, noise + whole, y + whole, n - whole) || bad;
 }

@@ -26,53 +26,74 @@ void widen(Extremes<T>* shared, Extremes<T> found) {
   }
 }
 
-template <class T, class V>
-inline __attribute__((always_inline)) V limited(V value, const SynthImageParams& p) {
-  if (!p.clip) return value;
-  const T low = static_cast<T>(p.low), high = static_cast<T>(p.high);
-  value = value < low ? splat<V>(low) : value;
-  return value > high ? splat<V>(high) : value;
-}
+// Extremes of one run: lane by lane, and of the voxels that fill no vector.
+template <class T>
+struct RunExtremes {
+  using V = typename VecOf<T>::type;
+  Extremes<V> lanes{splat<V>(static_cast<T>(INFINITY)), splat<V>(-static_cast<T>(INFINITY))};
+  Extremes<T> rest{static_cast<T>(INFINITY), -static_cast<T>(INFINITY)};
+
+  Extremes<T> total() const {
+    Extremes<T> all = rest;
+    for (int i = 0; i < static_cast<int>(sizeof(V) / sizeof(T)); ++i) {
+      all.low = smaller(static_cast<T>(lanes.low[i]), all.low);
+      all.high = larger(static_cast<T>(lanes.high[i]), all.high);
+    }
+    return all;
+  }
+};
+
+// Limits of the values; infinite when they are not clipped.
+template <class T>
+struct Limits {
+  T low, high;
+
+  explicit Limits(const SynthImageParams& p)
+      : low(p.clip ? static_cast<T>(p.low) : -static_cast<T>(INFINITY)),
+        high(p.clip ? static_cast<T>(p.high) : static_cast<T>(INFINITY)) {}
+};
 
 // Multiplies n voxels by exp(mix(a, b, weight)) (a null: not at all), clips them and widens the extremes.
 template <class T>
-void shade(const SynthImageParams& p, const T* a, const T* b, T weight, T* y, int64_t n, Extremes<T>& extremes) {
+void shade(const Limits<T>& limits, const T* a, const T* b, T weight, T* y, int64_t n, Extremes<T>& extremes) {
   for (int64_t i = 0; i < n; ++i) {
     if (a != nullptr) y[i] *= exp_of(mix(a[i], b[i], weight));
-    y[i] = limited<T>(y[i], p);
-    extremes.low = y[i] < extremes.low ? y[i] : extremes.low;
-    extremes.high = y[i] > extremes.high ? y[i] : extremes.high;
+    y[i] = smaller(limits.high, larger(limits.low, y[i]));
+    extremes.low = smaller(y[i], extremes.low);
+    extremes.high = larger(y[i], extremes.high);
   }
 }
 
 template <bool Bias>
-void shade_vectors(const SynthImageParams& p, const float* a, const float* b, float weight, float* y, int64_t n,
-                   Extremes<float>& extremes) {
-  VecF low = splat<VecF>(extremes.low), high = splat<VecF>(extremes.high);
-  const VecF w = splat<VecF>(weight);
+void shade_vectors(const Limits<float>& limits, const float* a, const float* b, float weight, float* y, int64_t n,
+                   Extremes<VecF>& extremes) {
+  VecF low = extremes.low, high = extremes.high;
+  const VecF w = splat<VecF>(weight), least = splat<VecF>(limits.low), most = splat<VecF>(limits.high);
   for (int64_t i = 0; i < n; i += kLanes) {
     VecF value = load<VecF>(y + i);
     if constexpr (Bias) value *= exp_of(mix(load<VecF>(a + i), load<VecF>(b + i), w));
-    value = limited<float>(value, p);
+    value = smaller(most, larger(least, value));
     store(y + i, value);
-    low = value < low ? value : low;
-    high = value > high ? value : high;
+    low = smaller(value, low);
+    high = larger(value, high);
   }
-  for (int i = 0; i < kLanes; ++i) {
-    extremes.low = low[i] < extremes.low ? low[i] : extremes.low;
-    extremes.high = high[i] > extremes.high ? high[i] : extremes.high;
-  }
+  extremes = {low, high};
 }
 
-void shade(const SynthImageParams& p, const float* a, const float* b, float weight, float* y, int64_t n,
-           Extremes<float>& extremes) {
+void shade_row(const Limits<double>& limits, const double* a, const double* b, double weight, double* y, int64_t n,
+               RunExtremes<double>& extremes) {
+  shade(limits, a, b, weight, y, n, extremes.rest);
+}
+
+void shade_row(const Limits<float>& limits, const float* a, const float* b, float weight, float* y, int64_t n,
+               RunExtremes<float>& extremes) {
   const int64_t whole = n - n % kLanes;
   if (a != nullptr) {
-    shade_vectors<true>(p, a, b, weight, y, whole, extremes);
-    shade<float>(p, a + whole, b + whole, weight, y + whole, n - whole, extremes);
+    shade_vectors<true>(limits, a, b, weight, y, whole, extremes.lanes);
+    shade(limits, a + whole, b + whole, weight, y + whole, n - whole, extremes.rest);
   } else {
-    shade_vectors<false>(p, a, b, weight, y, whole, extremes);
-    shade<float>(p, a, b, weight, y + whole, n - whole, extremes);
+    shade_vectors<false>(limits, a, b, weight, y, whole, extremes.lanes);
+    shade(limits, a, b, weight, y + whole, n - whole, extremes.rest);
   }
 }
 
@@ -126,18 +147,24 @@ struct BiasSlice {
 // Bias, clip and extremes for the voxels [x, x + n) of one plane, row by row.
 template <class T>
 void shade_run(const SynthImageParams& p, BiasSlice<T>& slice, int64_t plane, int64_t x, int64_t n, T* y,
-               Extremes<T>& extremes) {
+               RunExtremes<T>& extremes) {
+  const Limits<T> limits(p);
   if (p.bias == nullptr)
-    return shade(p, static_cast<const T*>(nullptr), static_cast<const T*>(nullptr), T{0}, y, n, extremes);
+    return shade_row(limits, static_cast<const T*>(nullptr), static_cast<const T*>(nullptr), T{0}, y, n, extremes);
   const int64_t width = p.n[2];
+  int64_t depth = x / width / p.n[1], row = x / width % p.n[1], from = x % width;
   for (int64_t done = 0; done < n;) {
-    const int64_t row = (x + done) / width, from = (x + done) % width;
     const int64_t count = width - from < n - done ? width - from : n - done;
-    slice.move_to(plane, row / p.n[1]);
-    const BiasNode<T> node = bias_node<T>(p, 1, row % p.n[1]);
-    shade(p, slice.rows + node.low * width + from, slice.rows + node.high * width + from, node.weight, y + done, count,
-          extremes);
+    slice.move_to(plane, depth);
+    const BiasNode<T> node = bias_node<T>(p, 1, row);
+    shade_row(limits, slice.rows + node.low * width + from, slice.rows + node.high * width + from, node.weight,
+              y + done, count, extremes);
     done += count;
+    from = 0;
+    if (++row == p.n[1]) {
+      row = 0;
+      ++depth;
+    }
   }
 }
 
@@ -153,9 +180,9 @@ void first_pass(const SynthImageParams& p, const GaussianTables<T>& tables, cons
       const int64_t plane = b * s.channels + c, x = segment * s.grid.length + begin;
       T* y = static_cast<T*>(s.out) + plane * elements + x;
       gmm_run<T, L>(s, tables, b, c, segment, begin, end, y, false);
-      Extremes<T> found{static_cast<T>(INFINITY), -static_cast<T>(INFINITY)};
+      RunExtremes<T> found;
       shade_run(p, slice, plane, x, end - begin, y, found);
-      widen(extremes + plane, found);
+      widen(extremes + plane, found.total());
     });
   });
 }

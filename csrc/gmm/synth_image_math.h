@@ -46,7 +46,7 @@ template <class F>
 MEDSYNTH_HD F finish(F value, F low, F scale, bool normalise, bool with_power, F power) {
   if (normalise) {
     value = (value - low) * scale;
-    value = value > 1.0f ? splat<F>(1.0f) : value;
+    value = smaller(splat<F>(1.0f), value);
   }
   return with_power ? pow_of(value, power) : value;
 }

@@ -10,10 +10,14 @@ namespace {
 constexpr int64_t kRun = 2048;  // multiple of kGroup
 
 void fill_words(const RandomKey& key, int64_t v, int64_t n, uint32_t* out) {
-  fill_groups(v, n, out, [&](uint64_t block, uint32_t* to) {
-    WordGroup g = philox_group(key, block);
-    interleave(g.w);
-    for (int i = 0; i < 4; ++i) store(to + i * kLanes, g.w[i]);
+  fill_groups(v, n, out, [&](uint64_t block, int64_t count, uint32_t* to) {
+    word_groups(key, block, count, to);
+    for (int64_t g = 0; g < count; ++g, to += kGroup) {
+      VecU w[4];
+      for (int i = 0; i < 4; ++i) w[i] = load<VecU>(to + i * kLanes);
+      interleave(w);
+      for (int i = 0; i < 4; ++i) store(to + i * kLanes, w[i]);
+    }
   });
 }
 

@@ -64,6 +64,19 @@ def test_kernel_equals_twin(device, name, args, shape, double):
     torch.testing.assert_close(got, want, rtol=0, atol=1e-13 if double else 4e-6)
 
 
+@pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("before", [331, 64, 5])
+def test_block_numbers_carry_into_the_upper_half(device, isa, before):
+    """Elements around v = 2**34, where the lower half of the block number starts again at 0."""
+    first = 2**34 - before
+    with use_instruction_set(isa):
+        got = ops.rand_int((1, 1, 700), 3, 2**32, index_shape=(2**35,), index_origin=(first,), device=device).cpu()
+    blocks = torch.arange(first // 4, (first + 700) // 4 + 1)
+    counters = torch.stack([blocks & 0xFFFFFFFF, blocks >> 32, 0 * blocks, 0 * blocks], dim=1)
+    words = reference.philox_raw(counters, (3, 0)).flatten()
+    assert torch.equal(got[0, 0], words[first % 4 : first % 4 + 700])
+
+
 @pytest.mark.parametrize(("name", "args"), CALLS)
 def test_crop_and_batch_split_repeat_the_whole(device, name, args):
     draw = getattr(ops, name)
