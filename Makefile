@@ -45,7 +45,7 @@ $(VENV)/.environment: constraints.txt pyproject.toml requirements-dev.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch
 	$(PIP) install -q -c constraints.txt -r requirements-dev.txt
-	MEDSYNTH_CUDA=0 $(PIP) install -q -c constraints.txt --no-build-isolation -e .
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt

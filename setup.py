@@ -107,7 +107,9 @@ class BuildOperators(build_ext):
         """Build both and put them beside the package's Python files."""
         module = Path(self.get_ext_fullpath("medsynth_ext._C")).resolve()
         module.parent.mkdir(parents=True, exist_ok=True)
-        work = (Path(self.build_temp) / ("sanitize" if os.environ.get("MEDSYNTH_DEBUG") == "1" else "ops")).resolve()
+        # In-tree builds share one folder, so that an editable install and a later build_ext --inplace compile once.
+        folder = HERE / "build" / "in-tree" if self.inplace else Path(self.build_temp)
+        work = (folder / ("sanitize" if os.environ.get("MEDSYNTH_DEBUG") == "1" else "ops")).resolve()
         work.mkdir(parents=True, exist_ok=True)
         ninja = write_ninja(work, module)
         (work / "build.ninja").write_text("\n".join(ninja.lines) + "\n")

@@ -204,7 +204,7 @@ def test_operators_pass_opcheck():
     op = torch.ops.medsynth_ext
     torch.library.opcheck(op.gmm_sample.default, (labels[:, 0], means, stds, *tail))
     torch.library.opcheck(op.gmm_sample.default, (labels[:, 0], means.requires_grad_(), stds.requires_grad_(), *tail))
-    out = torch.empty(2, 2, 3, 4, 5)
+    out = torch.ones(2, 2, 3, 4, 5)
     torch.library.opcheck(op.gmm_sample_out.default, (labels[:, 0], means.detach(), stds.detach(), *tail, out))
     torch.library.opcheck(op.gmm_sample_backward.default, (out, labels[:, 0], lut, 4, True, False, 5, 1, 0, [], []))
 

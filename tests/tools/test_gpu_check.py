@@ -68,7 +68,7 @@ def run(out: Path, work: Path, *arguments: str) -> tuple[int, dict, str]:
     return done.returncode, json.loads((out / "status.json").read_text())["stages"], done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_rehearsal_runs_every_stage_but_the_build(tmp_path: Path, maps: Path) -> None:
     out, work = tmp_path / "out folder", tmp_path / "work"
     settings = [a for s in SMALL_TRAINING for a in ("--set", s)]
@@ -104,7 +104,7 @@ def test_rehearsal_runs_every_stage_but_the_build(tmp_path: Path, maps: Path) ->
     assert "at least 12 /s" in text
 
 
-@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_build_goes_to_the_work_folder_and_is_the_one_that_is_used(tmp_path: Path) -> None:
     if sys.version_info < (3, 11):
         pytest.skip("a build of its own needs Python 3.11")

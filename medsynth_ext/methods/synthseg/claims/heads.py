@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +50,19 @@ class Person:
     lesions: int | None = None
 
 
-def phantom_label_table() -> LabelTable:
-    """The phantom's labels with what the generator needs to know about lesions, skull and fluid."""
+def phantom_label_table(merged: Mapping[str, int] | None = None) -> LabelTable:
+    """The phantom's labels with what the generator needs to know; ``merged`` maps predicted values to others."""
     table = head_label_table()
+    into = {int(value): other for value, other in (merged or {}).items()}
+    predicted = [into.get(value, value) for value in table["segmentation_labels"]]
     labels = table["generation_labels"]
     return LabelTable(
         generation_labels=labels,
         n_neutral=table["n_neutral"],
         generation_classes=table["generation_classes"],
-        segmentation_labels=table["segmentation_labels"],
+        segmentation_labels=predicted,
         names={int(value): name for value, name in table["names"].items()},
-        topological_classes={int(value): group for value, group in table["topological_classes"].items()},
+        topological_classes={int(v): group for v, group in table["topological_classes"].items() if int(v) in predicted},
         lesion_labels={25: 2, 57: 41},
         extra_cerebral_labels=[value for value in labels if value >= 500],
         csf_label=24,
@@ -91,7 +93,7 @@ class Heads:
         self.training = training
         self.evaluation = evaluation
         self.split = split
-        self.table = phantom_label_table()
+        self.table = phantom_label_table(training.merged)
 
     # Training
 

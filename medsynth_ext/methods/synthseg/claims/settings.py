@@ -33,6 +33,7 @@ class TrainingSettings:
         old_maps: label maps of old people, with the noise of an automatic method, for the arm that has both.
         boundary_noise: fraction of border voxels of these that are wrong.
         generator: arguments of the generator's ranges that differ from its defaults.
+        merged: predicted value to the value it is merged into, for networks too small to tell all structures apart.
     """
 
     shape: tuple[int, int, int]
@@ -51,6 +52,7 @@ class TrainingSettings:
     old_maps: int
     boundary_noise: float
     generator: Mapping[str, Any] = field(default_factory=dict)
+    merged: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
