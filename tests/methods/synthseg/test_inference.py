@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medsynth_ext.methods.synthseg import LabelTable, SynthSegUNet
-from medsynth_ext.methods.synthseg.inferer import FlipInferer
+from medsynth_ext.methods.synthseg.inferer import BrainWindowInferer, FlipInferer
 from medsynth_ext.methods.synthseg.postprocessing import CleanPosteriors, SoftVolumes
 from medsynth_ext.methods.synthseg.preprocessing import CheckScan, ClipCT
 
@@ -375,6 +375,57 @@ def test_inferer_refuses_wrong_channels_and_options():
         FlipInferer([0, 1, 1])
     with pytest.raises(ValueError, match="gives 4 channels, but target_flip has 3"):
         FlipInferer([0, 1, 2])(torch.rand(1, 1, 4, 4, 4), Tilted(4))
+
+
+class Bright(nn.Module):
+    """Two classes, bright or not; the brighter half of the surroundings, the surer."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        sure = 10 + image.mean((1, 2, 3, 4), keepdim=True)
+        return torch.cat([torch.zeros_like(image), sure * (image - 0.5)], 1)
+
+
+def _brain(place: tuple[int, int, int], *, shape: tuple[int, int, int] = (32, 48, 40)) -> torch.Tensor:
+    """An image with a bright box of 8 x 6 x 10 voxels at a place."""
+    image = torch.zeros(1, 1, *shape)
+    image[0, 0, place[0] : place[0] + 8, place[1] : place[1] + 6, place[2] : place[2] + 10] = 1
+    return image
+
+
+@pytest.mark.parametrize("place", [(12, 20, 14), (0, 42, 30), (24, 0, 0)])
+def test_window_holds_the_brain_and_is_seen_as_if_it_were_alone(place):
+    image = _brain(place)
+    image[0, 0, 2, 2, 2] = 1  # stray voxels must not move the window
+    image[0, 0, 30, 46, 38] = 1
+    inferer = BrainWindowInferer(FlipInferer([0, 1], flip=False, sigma=0.0), window=(16, 16, 16))
+    posterior, coarse = inferer(image, Bright()), Bright()(image).softmax(1)
+    changed = (posterior != coarse)[0, 0].nonzero()
+    low, high = changed.amin(0), changed.amax(0) + 1
+    assert (high - low).tolist() == [16, 16, 16]
+    assert (low <= torch.tensor(place)).all()
+    assert (high >= torch.tensor(place) + torch.tensor([8, 6, 10])).all()
+    window = (slice(None), slice(None), *(slice(a, b) for a, b in zip(low, high, strict=True)))
+    torch.testing.assert_close(posterior[window], Bright()(image[window]).softmax(1))
+
+
+def test_window_is_not_used_where_it_holds_the_whole_image():
+    image = _brain((4, 5, 3), shape=(16, 16, 16))
+    inner = FlipInferer([0, 1], flip=False, sigma=0.0)
+    posterior = BrainWindowInferer(inner, window=(16, 32, 16))(image, Bright())
+    torch.testing.assert_close(posterior, inner(image, Bright()))
+
+
+def test_image_without_any_brain_gets_a_window_all_the_same():
+    image = torch.zeros(2, 1, 32, 16, 32)
+    posterior = BrainWindowInferer(FlipInferer([0, 1], sigma=0.0), window=(16, 16, 16))(image, Bright())
+    assert posterior.shape == (2, 2, 32, 16, 32)
+    assert (posterior[:, 0] > 0.9).all()
+
+
+@pytest.mark.parametrize("window", [(16, 16), (16, 0, 16)])
+def test_wrong_window_is_refused(window):
+    with pytest.raises(ValueError, match="window must"):
+        BrainWindowInferer(FlipInferer([0, 1]), window=window)(torch.zeros(1, 1, 16, 16, 32), Bright())
 
 
 def test_small_piece_of_the_whole_and_of_a_class_is_removed():

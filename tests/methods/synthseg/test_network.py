@@ -42,21 +42,53 @@ def test_size_that_is_no_multiple_is_refused():
         SynthSegUNet(1, 2, features=(3, 4, 5))(torch.rand(1, 1, 8, 8, 6))
 
 
-@pytest.mark.parametrize("options", [{"levels": 0}, {"levels": 4}, {"spatial_dims": 1}])
+@pytest.mark.parametrize("options", [{"levels": 0}, {"levels": 4}, {"spatial_dims": 1}, {"norm": "group"}])
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValueError, match="must be"):
         SynthSegUNet(1, 2, features=(3, 4, 5), **options)
 
 
-def test_scripted_network_gives_the_same():
-    network = SynthSegUNet(1, 2, features=(3, 4)).eval()
+@pytest.mark.parametrize(("dims", "size"), [(2, (8, 12)), (3, (4, 6, 8))])
+def test_norms_are_the_same_when_single_images_are_trained_on(dims, size):
+    batch = SynthSegUNet(1, 2, features=(3, 4), spatial_dims=dims)
+    instance = SynthSegUNet(1, 2, features=(3, 4), norm="instance", spatial_dims=dims)
+    instance.load_state_dict(batch.state_dict(), strict=False)
+    image = torch.rand(1, 1, *size)
+    for network in (batch, instance):
+        network(image).square().sum().backward()
+    for name, parameter in instance.named_parameters():
+        torch.testing.assert_close(parameter.grad, batch.get_parameter(name).grad, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_in_bfloat16_are_close_to_those_in_float32():
+    network = SynthSegUNet(1, 4, features=(4, 8), norm="instance").to(memory_format=torch.channels_last_3d)
+    image = torch.rand(1, 1, 16, 16, 16)
+    weight = torch.rand(1, 4, 16, 16, 16)
+    gradients = []
+    for enabled in (False, True):
+        network.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = network(image)
+        (logits.float() * weight).mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    assert (gradients[1] - gradients[0]).norm() < 0.1 * gradients[0].norm()
+
+
+def test_instance_norm_treats_every_image_alone():
+    network = SynthSegUNet(1, 2, features=(3, 4), norm="instance").eval()
+    images = torch.rand(2, 1, 4, 6, 8) * torch.tensor([1.0, 9.0])[:, None, None, None, None]
+    torch.testing.assert_close(network(images), torch.cat([network(image[None]) for image in images]))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_scripted_network_gives_the_same(norm):
+    network = SynthSegUNet(1, 2, features=(3, 4), norm=norm).eval()
     image = torch.rand(1, 1, 4, 6, 8)
     assert torch.equal(torch.jit.script(network)(image), network(image))
 
 
 def test_state_dict_names_are_those_of_the_shipped_weights():
-    names = set(SynthSegUNet(1, 2, features=(3, 4)).state_dict())
-    level = [f"{c}.{p}" for c in ("conv1", "conv2") for p in ("weight", "bias")]
-    level += [f"norm.{p}" for p in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    names = set(SynthSegUNet(1, 2, features=(3, 4), norm="instance").state_dict())
+    level = [f"{part}.{p}" for part in ("conv1", "conv2", "norm") for p in ("weight", "bias")]
     blocks = [f"{block}.{p}" for block in ("down.0", "down.1", "up.0") for p in level]
     assert names == {*blocks, "head.weight", "head.bias"}

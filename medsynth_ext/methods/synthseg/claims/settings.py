@@ -21,6 +21,7 @@ class TrainingSettings:
         spacing_mm: voxel size of maps and images.
         crop_size: voxels of a training image.
         features: channels per level of the network.
+        norm: ``batch`` or ``instance``.
         steps: training steps.
         batch_size: images per step.
         learning_rate: Adam's rate at its highest.
@@ -40,6 +41,7 @@ class TrainingSettings:
     spacing_mm: float
     crop_size: tuple[int, int, int]
     features: tuple[int, ...]
+    norm: str
     steps: int
     batch_size: int
     learning_rate: float

@@ -99,8 +99,8 @@ class SynthSegStudy(Study):
     ) -> dict[str, Any]:
         setting = self.settings.training
         torch.manual_seed(seed)
-        network = SynthSegUNet(1, self.heads.table.n_targets, features=setting.features).to(self.device)
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network = SynthSegUNet(1, self.heads.table.n_targets, features=setting.features, norm=setting.norm)
+        network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         weights = folder / "weights.pt"
         if weights.is_file():  # left by a run that was stopped during the evaluation
             load_weights(network, weights)
