@@ -25,6 +25,9 @@ class Task(NamedTuple):
     arguments: tuple[Any, ...] = ()
 
 
+# The other end of a pipe is gone; the last where it went with something unread.
+_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+
 Report = Callable[[str, float, str], None]
 Finished = Callable[[int, Any], None]
 
@@ -88,7 +91,7 @@ def run_tasks(tasks: Sequence[Task], *, workers: int, report: Report, finished: 
 def _receive(connection: Connection, name: str) -> Any:
     try:
         return connection.recv()
-    except EOFError as error:
+    except _GONE as error:
         raise RuntimeError(f"the process that ran {name} died (killed, or out of memory)") from error
 
 
@@ -103,10 +106,10 @@ def _serve(connection: Connection) -> None:
         while (task := connection.recv()) is not None:
             try:
                 answer = ("done", task.function(*task.arguments, progress=tell))
-            except BrokenPipeError:
+            except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception:
                 answer = ("error", traceback.format_exc())
             connection.send(answer)
-    except (EOFError, BrokenPipeError):
+    except _GONE:
         return

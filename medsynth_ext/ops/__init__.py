@@ -1,4 +1,8 @@
-"""The operators, one module per family."""
+"""The operators, one module per family.
+
+All compute in float32 or float64. With float16 or bfloat16 arguments they compute in float32 and return the arguments'
+type; under ``torch.autocast`` such arguments count as float32 and the result is float32.
+"""
 
 from medsynth_ext.ops.blur import gaussian_blur
 from medsynth_ext.ops.diffeo import compose, integrate_svf, jacobian_determinant, warp_points

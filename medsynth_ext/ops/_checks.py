@@ -49,11 +49,11 @@ def use_kernel(tensor: Tensor) -> bool:
 
 
 def check_float(name: str, value: Tensor) -> None:
-    """Raise ``TypeError`` unless ``value`` is a float32 or float64 tensor."""
+    """Raise ``TypeError`` unless ``value`` is a float32 or float64 tensor; half precision was promoted at the door."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if value.dtype not in _FLOATS:
-        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
 
 
 def check_label(name: str, value: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medsynth_ext.ops import reference
 from medsynth_ext.ops._checks import check_float, check_out, one_of, use_kernel
+from medsynth_ext.ops._precision import float32_inside
 
 __all__ = ["gaussian_blur"]
 
@@ -44,6 +45,7 @@ def _sigmas(sigma: float | Sequence[float] | Tensor, x: Tensor, truncate: float)
     return values.expand(x.shape[0], axes).to(x.device).contiguous()
 
 
+@float32_inside("x")
 def gaussian_blur(
     x: Tensor,  # (B, C, *S) float
     sigma: float | Sequence[float] | Tensor,  # (), (D,) or (B, D) in voxels
@@ -68,7 +70,7 @@ def gaussian_blur(
         out: written to and returned; not x itself.
 
     Raises:
-        TypeError: when x is not float32 or float64.
+        TypeError: when x is not of a float type.
         ValueError: for another shape, border, truncate or a sigma that is negative, not finite or beyond 8192 taps.
         RuntimeError: for tensors on different devices, or ``out`` where a gradient is wanted.
         NotImplementedError: when sigma requires a gradient.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medsynth_ext.ops import reference
 from medsynth_ext.ops._checks import check_float, check_out, check_same, one_of, use_kernel
+from medsynth_ext.ops._precision import float32_inside
 
 __all__ = ["compose", "integrate_svf", "jacobian_determinant", "warp_points"]
 
@@ -21,6 +22,7 @@ _BORDERS = ("clamp", "zeros", "reflect")
 _OPS = torch.ops.medsynth_ext
 
 
+@float32_inside("velocity")
 def integrate_svf(
     velocity: Tensor,  # (B, D, *S) in voxels, D = number of spatial axes (1 to 3)
     steps: int = 7,
@@ -36,7 +38,7 @@ def integrate_svf(
     the displacement at time one. ``steps=0`` returns the velocity.
 
     Args:
-        velocity: velocity field, float32 or float64.
+        velocity: velocity field.
         steps: number of squarings, 0 to 16.
         border: "clamp", "zeros" or "reflect".
         inverse: integrate ``-v``, which gives the inverse displacement.
@@ -72,6 +74,7 @@ def integrate_svf(
     return _OPS.integrate_svf(velocity, steps, code, inverse)
 
 
+@float32_inside("u1", "u2")
 def compose(
     u1: Tensor,  # (B or 1, D, *S)
     u2: Tensor,  # (B or 1, D, *S)
@@ -109,6 +112,7 @@ def compose(
     return out
 
 
+@float32_inside("displacement")
 def jacobian_determinant(
     displacement: Tensor,  # (B, D, *S) in voxels
     *,
@@ -135,6 +139,7 @@ def jacobian_determinant(
     return out
 
 
+@float32_inside("points", "displacement")
 def warp_points(
     points: Tensor,  # (B, N, D) index coordinates
     displacement: Tensor,  # (B or 1, D, *S) in voxels

@@ -19,6 +19,7 @@ from medsynth_ext.ops._checks import (
     refuse_grad,
     use_kernel,
 )
+from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.random import check_channels, check_index_grid
 
 __all__ = ["gmm_sample", "synth_image"]
@@ -122,6 +123,7 @@ def _call(operator: Any, *args: Any) -> Any:
         raise ValueError(message[max(message.find("labels holds"), 0) :]) from None
 
 
+@float32_inside("means", "stds")
 def gmm_sample(
     labels: Tensor,  # (B, 1, *S) or (B, *S) bool, uint8, int16, int32 or int64
     means: Tensor,  # (B, K, C), (K, C) or (K,) float
@@ -206,6 +208,7 @@ def _check_clip(clip: tuple[float, float] | None, normalise: bool, gamma: Tensor
     return [] if clip is None else [float(v) for v in clip]
 
 
+@float32_inside("means", "stds", "bias_grid", "gamma")
 def synth_image(
     labels: Tensor,  # (B, 1, *S) or (B, *S) bool, uint8, int16, int32 or int64
     means: Tensor,  # (B, K, C), (K, C) or (K,) float

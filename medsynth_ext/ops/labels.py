@@ -44,10 +44,13 @@ def map_labels(
         out = torch.empty(labels.shape, dtype=table.dtype, device=labels.device)
     else:
         check_out(out, labels.shape, table.dtype, labels.device, ())
+    target = out
+    if table.dtype in (torch.float16, torch.bfloat16):  # entries are copied, not computed with: bits are enough
+        shared, target = shared.view(torch.int16), out.view(torch.int16)
     if use_kernel(labels):
-        unknown = torch.ops.medsynth_ext.map_labels_out(labels, shared, out)
+        unknown = torch.ops.medsynth_ext.map_labels_out(labels, shared, target)
     else:
-        unknown = reference.map_labels_out(labels, shared, out)
+        unknown = reference.map_labels_out(labels, shared, target)
     if validate and labels.device.type != "meta" and not torch.compiler.is_compiling():
         _refuse_unknown(labels, unknown, shared.shape[1])
     return out

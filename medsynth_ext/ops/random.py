@@ -77,28 +77,38 @@ def check_channels(channels: int) -> None:
         raise ValueError(f"there can be at most 256 channels, got {channels}")
 
 
-def _place(
+def _filled(
+    law: str,
     shape: Sequence[int],
     seed: int,
+    numbers: tuple[float, ...],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    out: Tensor | None,
+    *,
     sample_offset: int,
     stream: int,
     index_shape: Sequence[int] | None,
     index_origin: Sequence[int] | None,
-) -> tuple[list[int], list[int]]:
+) -> Tensor:
+    """A new tensor, or ``out``, with numbers of the law ``rand_*``, whose own parameters are ``numbers``."""
     if not 3 <= len(shape) <= 5 or any(n < 0 for n in shape):
         raise ValueError(f"shape must be (B, C, *S) with one to three spatial axes, got {tuple(shape)}")
     check_seed(seed, sample_offset, stream)
     if sample_offset + shape[0] > 2**32:
         raise ValueError(f"sample_offset + B must be at most 2**32, got {sample_offset} + {shape[0]}")
     check_channels(shape[1])
-    return check_index_grid(shape[2:], index_shape, index_origin)
-
-
-def _target(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, out: Tensor | None) -> Tensor:
+    whole, origin = check_index_grid(shape[2:], index_shape, index_origin)
     if out is None:
-        return torch.empty(tuple(shape), dtype=dtype, device=device)
-    check_out(out, shape, dtype, out.device, ())
-    return out
+        out = torch.empty(tuple(shape), dtype=dtype, device=device)
+    else:
+        check_out(out, shape, dtype, out.device, ())
+    if use_kernel(out):
+        fill = getattr(torch.ops.medsynth_ext, f"{law}_out")
+        fill(*numbers, seed, sample_offset, stream, whole, origin, out)
+        return out
+    place = {"sample_offset": sample_offset, "stream": stream, "index_shape": index_shape, "index_origin": index_origin}
+    return getattr(reference, law)(shape, seed, *numbers, **place, dtype=dtype, device=out.device, out=out)
 
 
 def _check_float_dtype(dtype: torch.dtype) -> None:
@@ -142,22 +152,19 @@ def rand_normal(
     >>> torch.equal(whole[1:, :, 2:5, 3:7], crop)
     True
     """
-    whole, origin = _place(shape, seed, sample_offset, stream, index_shape, index_origin)
     _check_float_dtype(dtype)
-    result = _target(shape, dtype, device, out)
-    if use_kernel(result):
-        torch.ops.medsynth_ext.rand_normal_out(seed, sample_offset, stream, whole, origin, result)
-        return result
-    return reference.rand_normal(
+    return _filled(
+        "rand_normal",
         shape,
         seed,
+        (),
+        dtype,
+        device,
+        out,
         sample_offset=sample_offset,
         stream=stream,
         index_shape=index_shape,
         index_origin=index_origin,
-        dtype=dtype,
-        device=result.device,
-        out=result,
     )
 
 
@@ -180,26 +187,21 @@ def rand_uniform(
     Arguments and errors as for :func:`rand_normal`; ``low`` and ``high`` must be finite and in order (``ValueError``).
     With rounding the largest number can be ``high`` itself.
     """
-    whole, origin = _place(shape, seed, sample_offset, stream, index_shape, index_origin)
     _check_float_dtype(dtype)
     if not -float("inf") < low <= high < float("inf"):
         raise ValueError(f"low and high must be finite and low <= high, got {low} and {high}")
-    result = _target(shape, dtype, device, out)
-    if use_kernel(result):
-        torch.ops.medsynth_ext.rand_uniform_out(low, high, seed, sample_offset, stream, whole, origin, result)
-        return result
-    return reference.rand_uniform(
+    return _filled(
+        "rand_uniform",
         shape,
         seed,
-        low,
-        high,
+        (low, high),
+        dtype,
+        device,
+        out,
         sample_offset=sample_offset,
         stream=stream,
         index_shape=index_shape,
         index_origin=index_origin,
-        dtype=dtype,
-        device=result.device,
-        out=result,
     )
 
 
@@ -220,26 +222,22 @@ def rand_int(
 
     Arguments and errors as for :func:`rand_normal`; ``dtype`` is uint8, int16, int32 or int64 and must hold ``n - 1``.
     """
-    whole, origin = _place(shape, seed, sample_offset, stream, index_shape, index_origin)
     if dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64):
         raise TypeError(f"dtype must be uint8, int16, int32 or int64, got {dtype}")
     if not 1 <= n <= 2**32 or n - 1 > torch.iinfo(dtype).max:
         raise ValueError(f"n must be in [1, 2**32] and n - 1 fit in {dtype}, got {n}")
-    result = _target(shape, dtype, device, out)
-    if use_kernel(result):
-        torch.ops.medsynth_ext.rand_int_out(n, seed, sample_offset, stream, whole, origin, result)
-        return result
-    return reference.rand_int(
+    return _filled(
+        "rand_int",
         shape,
         seed,
-        n,
+        (n,),
+        dtype,
+        device,
+        out,
         sample_offset=sample_offset,
         stream=stream,
         index_shape=index_shape,
         index_origin=index_origin,
-        dtype=dtype,
-        device=result.device,
-        out=result,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medsynth_ext.ops import reference
 from medsynth_ext.ops._checks import check_float, check_out, one_of, refuse_grad, use_kernel
+from medsynth_ext.ops._precision import float32_inside
 
 __all__ = ["resample", "resize_field", "simulate_resolution"]
 
@@ -53,6 +54,7 @@ def _resized(
     return out
 
 
+@float32_inside("x")
 def resample(
     x: Tensor,  # (B, C, *S) float
     size: Sequence[int],
@@ -85,6 +87,7 @@ def resample(
     return _resized(x, size, rule, mode, border, [], out)
 
 
+@float32_inside("v")
 def resize_field(
     v: Tensor,  # (B, D, *S) float, D = number of spatial axes
     size: Sequence[int],
@@ -120,6 +123,7 @@ def resize_field(
     return _resized(v, sizes, rule, "linear", border, scale, out)
 
 
+@float32_inside("x")
 def simulate_resolution(
     x: Tensor,  # (B, C, *S) float
     low_size: Tensor | Sequence[Sequence[int]],  # (B, D) int, on the CPU

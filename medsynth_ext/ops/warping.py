@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medsynth_ext.ops import reference
 from medsynth_ext.ops._checks import check_float, check_label, check_out, check_same, one_of, refuse_grad, use_kernel
+from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.resampling import BORDERS, check_sizes, check_volume
 
 __all__ = ["affine_svf_warp", "lab2im_matrix", "warp", "warp_labels"]
@@ -18,6 +19,7 @@ _MODES = ("linear", "nearest", "vote")
 _RULES = ("corner", "half_pixel", "align_corners", "same")
 
 
+@float32_inside("linear")
 def lab2im_matrix(
     linear: Tensor,  # (..., D, D)
     size: Sequence[int],
@@ -49,6 +51,7 @@ def _check_disp(disp: Tensor, dims: int) -> None:
         raise ValueError(f"disp must be (B, {dims}, *spatial) with {dims} spatial axes, got {tuple(disp.shape)}")
 
 
+@float32_inside("img", "disp")
 def warp(
     img: Tensor,  # (B, C, *S) float
     disp: Tensor,  # (B, D, *So) in voxels
@@ -96,6 +99,7 @@ def warp(
     return out
 
 
+@float32_inside("labels", "disp")
 def warp_labels(
     labels: Tensor,  # (B, C, *S) integer
     disp: Tensor,  # (B, D, *So) in voxels
@@ -112,7 +116,7 @@ def warp_labels(
 
     Args:
         labels: integer labels of any kind; the result keeps their dtype.
-        disp: displacement in voxels, float32 or float64.
+        disp: displacement in voxels, of any float type.
         mode: ``nearest`` (half to even) or ``vote``.
         border: ``clamp``, ``zeros`` (``fill`` outside) or ``reflect``.
         fill: label outside when the border is ``zeros``.
@@ -164,6 +168,7 @@ def _check_span(disp: Tensor, rule: str, shape: list[int], origin: list[int], gr
         raise ValueError(f"the window {tuple(shape)} at {tuple(start)} leaves the grid {tuple(full)} that disp spans")
 
 
+@float32_inside("src", "matrix", "disp")
 def affine_svf_warp(
     src: Tensor,  # (B, C, *S) integer labels or float image
     matrix: Tensor,  # (B, D, D + 1)

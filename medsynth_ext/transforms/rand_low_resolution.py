@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, RandomizableTransform
-from monai.utils import TransformBackends, convert_to_tensor
 from torch import Tensor
 
 from medsynth_ext import ops
+from medsynth_ext.transforms._random_image import RandImageTransform, RandImageTransformd
 
 __all__ = ["RandLowResolution", "RandLowResolutiond"]
 
 
-class RandLowResolution(RandomizableTransform):
+class RandLowResolution(RandImageTransform):
     """Blur an image as thick slices would, sample it coarsely and bring it back to its grid (Billot et al., 2023).
 
     Spacing and thickness are in voxels of the image: 1 is its own resolution. One axis becomes coarse (spacing uniform
@@ -33,8 +32,6 @@ class RandLowResolution(RandomizableTransform):
     Raises:
         ValueError: for spacings below 1, a probability outside [0, 1] or another mode.
     """
-
-    backend = [TransformBackends.TORCH]  # noqa: RUF012
 
     def __init__(
         self,
@@ -59,11 +56,7 @@ class RandLowResolution(RandomizableTransform):
         self.spacing: np.ndarray = np.ones(3)
         self.thickness: np.ndarray = np.ones(3)
 
-    def randomize(self, size: Sequence[int]) -> None:
-        """Draw whether to simulate, and spacing and thickness for an image of this spatial size."""
-        super().randomize(None)
-        if not self._do_transform:
-            return
+    def _draw(self, size: Sequence[int]) -> None:
         dims = len(size)
         if self.R.random() < self.isotropic_prob:
             self.spacing = np.full(dims, self.R.uniform(1, self.max_isotropic))
@@ -72,25 +65,16 @@ class RandLowResolution(RandomizableTransform):
             self.spacing[self.R.randint(dims)] = self.R.uniform(1, self.max_spacing)
         self.thickness = 1 + (self.spacing - 1) * self.R.uniform(0, 1, dims)
 
-    def __call__(self, image: Tensor, *, randomize: bool = True) -> Tensor:  # (C, *S) both
-        if image.ndim not in (3, 4):
-            raise ValueError(f"image must be (C, H, W) or (C, D, H, W), got {tuple(image.shape)}")
-        if randomize:
-            self.randomize(image.shape[1:])
-        tensor = convert_to_tensor(image, track_meta=True)
-        if not self._do_transform:
-            return tensor
-        values = tensor.as_tensor()
-        values = values if values.is_floating_point() else values.float()
+    def _apply(self, image: Tensor) -> Tensor:
+        values = image if image.is_floating_point() else image.float()
         sigma = np.where(self.thickness > 1, 0.75 * self.thickness, 0.5)
         size = np.array(image.shape[1:])
         low = np.where(self.spacing > 1, np.maximum(1, np.floor(size / self.spacing)), size).astype(np.int64)
-        blurred = ops.gaussian_blur(values[None], torch.as_tensor(sigma, dtype=values.dtype, device=values.device))
-        coarse = ops.simulate_resolution(blurred, torch.from_numpy(low)[None], mode=self.mode)
-        return tensor.__class__(coarse[0], meta=tensor.meta, applied_operations=tensor.applied_operations)
+        blurred = ops.gaussian_blur(values[None], torch.from_numpy(sigma))
+        return ops.simulate_resolution(blurred, torch.from_numpy(low)[None], mode=self.mode)[0]
 
 
-class RandLowResolutiond(MapTransform, RandomizableTransform):
+class RandLowResolutiond(RandImageTransformd):
     """Dictionary version of :class:`RandLowResolution`: all keys share one spacing and thickness.
 
     Args:
@@ -98,8 +82,6 @@ class RandLowResolutiond(MapTransform, RandomizableTransform):
         allow_missing_keys: leave out keys that are missing.
         prob: see :class:`RandLowResolution`, as all other arguments.
     """
-
-    backend = RandLowResolution.backend
 
     def __init__(
         self,
@@ -112,25 +94,7 @@ class RandLowResolutiond(MapTransform, RandomizableTransform):
         mode: str = "linear",
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob)
-        self.transform = RandLowResolution(
+        transform = RandLowResolution(
             prob, max_spacing=max_spacing, max_isotropic=max_isotropic, isotropic_prob=isotropic_prob, mode=mode
         )
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandLowResolutiond:
-        self.transform.set_random_state(seed, state)
-        super().set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        result = dict(data)
-        drawn = False
-        for key in self.key_iterator(result):
-            if not drawn:
-                self.transform.randomize(result[key].shape[1:])
-                drawn = True
-            result[key] = self.transform(result[key], randomize=False)
-        return result
+        super().__init__(keys, transform, allow_missing_keys)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, RandomizableTransform
 from monai.transforms.utils import create_rotate, create_scale, create_shear
-from monai.utils import TransformBackends, convert_to_tensor
 from torch import Tensor
 
 from medsynth_ext import ops
+from medsynth_ext.transforms._random_image import RandImageTransform, RandImageTransformd
 
 __all__ = ["RandSVFAffine", "RandSVFAffined"]
 
 
-class RandSVFAffine(RandomizableTransform):
+class RandSVFAffine(RandImageTransform):
     """Deform an image by a random affine map and the flow of a random smooth velocity field.
 
     The velocity is Gaussian at nodes ``node_spacing`` voxels apart, resized to half the image's resolution and
@@ -41,8 +41,6 @@ class RandSVFAffine(RandomizableTransform):
     Raises:
         ValueError: for another mode or border, or an image that is not (C, H, W) or (C, D, H, W).
     """
-
-    backend = [TransformBackends.TORCH]  # noqa: RUF012
 
     def __init__(
         self,
@@ -74,14 +72,10 @@ class RandSVFAffine(RandomizableTransform):
         self.steps = steps
         self.mode = mode
         self.border = border
-        self.matrix: Tensor | None = None
-        self.displacement: Tensor | None = None
+        self.matrix = torch.zeros(0)  # (D, D + 1)
+        self.displacement = torch.zeros(0)  # (1, D, *half of the size)
 
-    def randomize(self, size: Sequence[int]) -> None:
-        """Draw whether to deform, and the deformation for an image of this spatial size."""
-        super().randomize(None)
-        if not self._do_transform:
-            return
+    def _draw(self, size: Sequence[int]) -> None:
         dims = len(size)
         angles = (self.R.uniform(-1, 1, 1 if dims == 2 else 3) * math.radians(self.rotate_range_deg)).tolist()
         scale = create_scale(dims, (1 + self.R.uniform(-1, 1, dims) * self.scale_range).tolist())
@@ -100,33 +94,27 @@ class RandSVFAffine(RandomizableTransform):
         self.displacement = ops.integrate_svf(velocity, self.steps) * 2.0
 
     def __call__(self, image: Tensor, *, randomize: bool = True, mode: str | None = None) -> Tensor:  # (C, *S) both
-        if image.ndim not in (3, 4):
-            raise ValueError(f"image must be (C, H, W) or (C, D, H, W), got {tuple(image.shape)}")
-        if randomize:
-            self.randomize(image.shape[1:])
-        tensor = convert_to_tensor(image, track_meta=True)
-        if not self._do_transform:
-            return tensor
-        if self.matrix is None or self.displacement is None:
-            raise RuntimeError("call randomize() first, or call with randomize=True")
+        return self._transformed(image, randomize, partial(self._apply, mode=mode))
+
+    def _apply(self, image: Tensor, *, mode: str | None = None) -> Tensor:
         mode = self.mode if mode is None else mode
-        source = tensor.as_tensor()
-        if mode == "linear" and not source.is_floating_point():
-            source = source.float()
+        # Half precision would place voxels up to half a voxel off: locations are float32 for it, and for labels.
+        exact = image.dtype if image.dtype == torch.float64 else torch.float32
+        source = image.to(exact) if mode == "linear" or image.is_floating_point() else image
         # Channels go through one after the other as samples: integer labels keep their type.
         warped = ops.affine_svf_warp(
             source[:, None],
-            self.matrix[None].to(source.device, torch.float32 if not source.is_floating_point() else source.dtype),
-            self.displacement.to(source.device, torch.float32 if not source.is_floating_point() else source.dtype),
+            self.matrix[None].to(source.device, exact),
+            self.displacement.to(source.device, exact),
             out_shape=source.shape[1:],
             mode=mode,
             border=self.border,
             disp_rule="half_pixel",
-        )
-        return tensor.__class__(warped[:, 0], meta=tensor.meta, applied_operations=tensor.applied_operations)
+        )[:, 0]
+        return warped.to(image.dtype) if image.is_floating_point() else warped
 
 
-class RandSVFAffined(MapTransform, RandomizableTransform):
+class RandSVFAffined(RandImageTransformd):
     """Dictionary version of :class:`RandSVFAffine`: all keys share one deformation.
 
     Args:
@@ -136,7 +124,7 @@ class RandSVFAffined(MapTransform, RandomizableTransform):
         prob: see :class:`RandSVFAffine`, as all other arguments.
     """
 
-    backend = RandSVFAffine.backend
+    transform: RandSVFAffine
 
     def __init__(
         self,
@@ -154,10 +142,7 @@ class RandSVFAffined(MapTransform, RandomizableTransform):
         steps: int = 7,
         border: str = "clamp",
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob)
-        self.modes = dict(zip(self.keys, [mode] * len(self.keys) if isinstance(mode, str) else mode, strict=True))
-        self.transform = RandSVFAffine(
+        transform = RandSVFAffine(
             prob,
             rotate_range_deg=rotate_range_deg,
             scale_range=scale_range,
@@ -168,21 +153,8 @@ class RandSVFAffined(MapTransform, RandomizableTransform):
             steps=steps,
             border=border,
         )
+        super().__init__(keys, transform, allow_missing_keys)
+        self.modes = dict(zip(self.keys, [mode] * len(self.keys) if isinstance(mode, str) else mode, strict=True))
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandSVFAffined:
-        self.transform.set_random_state(seed, state)
-        super().set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        result = dict(data)
-        first: tuple[Hashable, Sequence[int]] | None = None
-        for key in self.key_iterator(result):
-            size = tuple(result[key].shape[1:])
-            if first is None:
-                first = (key, size)
-                self.transform.randomize(size)
-            elif size != first[1]:
-                raise ValueError(f"{key} has spatial size {size}, but {first[0]} has {first[1]}; they must agree")
-            result[key] = self.transform(result[key], randomize=False, mode=self.modes[key])
-        return result
+    def _transform_key(self, key: Hashable, image: Tensor) -> Tensor:
+        return self.transform(image, randomize=False, mode=self.modes[key])

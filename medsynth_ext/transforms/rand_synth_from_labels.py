@@ -13,6 +13,7 @@ from monai.utils import TransformBackends
 from torch import Tensor
 
 from medsynth_ext.generators import SynthSegGenerator
+from medsynth_ext.transforms._random_image import OneRandomState
 
 __all__ = ["RandSynthFromLabels", "RandSynthFromLabelsd"]
 
@@ -60,7 +61,7 @@ class RandSynthFromLabels(Randomizable, Transform):
         return MetaTensor(image[0], affine=affine), MetaTensor(target[0], affine=affine)
 
 
-class RandSynthFromLabelsd(MapTransform, Randomizable):
+class RandSynthFromLabelsd(OneRandomState, MapTransform):
     """Dictionary version of :class:`RandSynthFromLabels`: one label map becomes an image and a target.
 
     Args:
@@ -72,6 +73,7 @@ class RandSynthFromLabelsd(MapTransform, Randomizable):
     """
 
     backend = RandSynthFromLabels.backend
+    transform: RandSynthFromLabels
 
     def __init__(
         self,
@@ -88,13 +90,6 @@ class RandSynthFromLabelsd(MapTransform, Randomizable):
         self.transform = RandSynthFromLabels(generator)
         self.image_key = image_key
         self.target_key = target_key
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandSynthFromLabelsd:
-        self.transform.set_random_state(seed, state)
-        super().set_random_state(seed, state)
-        return self
 
     def randomize(self, data: object = None) -> None:
         """Draw the seed of the next image."""

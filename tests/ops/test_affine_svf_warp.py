@@ -151,7 +151,7 @@ def test_errors_name_the_argument() -> None:
         ops.affine_svf_warp(src, matrix, out_shape=(0, 4))
     with pytest.raises(ValueError, match="disp_rule must be one of"):
         ops.affine_svf_warp(src, matrix, disp, **{**options, "disp_rule": "centre"})
-    with pytest.raises(TypeError, match="src must be float32"):
+    with pytest.raises(TypeError, match="src must be float16, bfloat16, float32 or float64"):
         ops.affine_svf_warp(src.long(), matrix, **options, mode="linear")
     with pytest.raises(NotImplementedError, match="nearest"):
         ops.affine_svf_warp(src, matrix.requires_grad_(), **options)

@@ -170,7 +170,7 @@ def test_lut_entry_of_minus_one_is_not_allowed_in_labels():
     [
         ({"labels": torch.zeros(1, 1, 4)}, TypeError, "labels"),
         ({"labels": torch.zeros(4, dtype=torch.int64)}, ValueError, "labels"),
-        ({"means": torch.ones(3).half()}, TypeError, "means"),
+        ({"means": torch.ones(3).int()}, TypeError, "means"),
         ({"means": torch.ones(3).double()}, TypeError, "stds"),
         ({"means": torch.ones(2)}, ValueError, "agree"),
         ({"means": torch.ones(2, 3, 1)}, ValueError, "batch"),

@@ -95,4 +95,4 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"displacement must be .* got \(1, 3, 4, 4\)"):
         ops.jacobian_determinant(torch.zeros(1, 3, 4, 4))
     with pytest.raises(TypeError, match="float32 or float64"):
-        ops.jacobian_determinant(torch.zeros(1, 1, 4, dtype=torch.float16))
+        ops.jacobian_determinant(torch.zeros(1, 1, 4, dtype=torch.int32))

@@ -99,9 +99,30 @@ def test_labels_move_with_their_image_and_stay_integers():
     assert agree > 0.99
 
 
-def test_deformation_of_differing_sizes_is_refused():
+@pytest.mark.parametrize("cls", [RandLowResolutiond, RandSmoothBiasFieldd, RandSVFAffined])
+def test_keys_of_differing_sizes_are_refused(cls):
     with pytest.raises(ValueError, match=r"b has spatial size \(9, 8\), but a has \(8, 8\)"):
-        RandSVFAffined(["a", "b"])({"a": torch.rand(1, 8, 8), "b": torch.rand(1, 9, 8)})
+        cls(["a", "b"], 1.0)({"a": torch.rand(1, 8, 8), "b": torch.rand(1, 9, 8)})
+
+
+@pytest.mark.parametrize("cls", [RandLowResolution, RandSmoothBiasField, RandSVFAffine])
+def test_use_without_a_draw_or_with_one_for_another_size_is_refused(cls):
+    transform = cls(1.0)
+    with pytest.raises(RuntimeError, match=r"call randomize\(\) first"):
+        transform(torch.rand(1, 8, 8), randomize=False)
+    transform.randomize((8, 8))
+    with pytest.raises(ValueError, match=r"spatial size \(9, 8\), but the draw is for \(8, 8\)"):
+        transform(torch.rand(1, 9, 8), randomize=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("transform", IMAGE_TRANSFORMS, ids=lambda t: type(t).__name__)
+def test_half_precision_image_stays_so_and_is_placed_exactly(transform, dtype):
+    x = image((1, 33, 200)).to(dtype)
+    result = transform.set_random_state(seed=3)(x)
+    want = transform.set_random_state(seed=3)(x.float())
+    assert result.dtype == dtype
+    assert (result.float() - want).abs().max() <= 3 * torch.finfo(dtype).eps * want.abs().max()
 
 
 def test_rotation_turns_the_image_about_its_centre():

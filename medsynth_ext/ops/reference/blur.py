@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._precision import float32_inside
+
 __all__ = ["gaussian_blur"]
 
 
@@ -32,6 +34,7 @@ def _blur_matrix(n: int, sigma: float, truncate: float, border: str) -> Tensor:
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, weight * counts)
 
 
+@float32_inside("x")
 def gaussian_blur(
     x: Tensor,
     sigma: float | Sequence[float] | Tensor,

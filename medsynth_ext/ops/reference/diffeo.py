@@ -7,16 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.reference._sampling import index_grid, linear_sample, sample_slopes
 
 __all__ = ["compose", "integrate_svf", "jacobian_determinant", "warp_points"]
 
 
+@float32_inside("u1", "u2")
 def compose(u1: Tensor, u2: Tensor, *, border: str = "clamp") -> Tensor:
     """``u2(x) + u1(x + u2(x))``; see :func:`medsynth_ext.ops.compose`."""
     return u2 + linear_sample(u1, index_grid(tuple(u2.shape[2:]), u2) + u2, border=border)
 
 
+@float32_inside("velocity")
 def integrate_svf(velocity: Tensor, steps: int = 7, *, border: str = "clamp", inverse: bool = False) -> Tensor:
     """Scaling and squaring; see :func:`medsynth_ext.ops.integrate_svf`."""
     displacement = velocity * ((-1.0 if inverse else 1.0) * 2.0**-steps)
@@ -36,6 +39,7 @@ def _central_difference(field: Tensor, axis: int) -> Tensor:
     return torch.cat([first, middle, last], dim=axis)
 
 
+@float32_inside("displacement")
 def jacobian_determinant(displacement: Tensor) -> Tensor:
     """Determinant of ``I + grad u``; see :func:`medsynth_ext.ops.jacobian_determinant`."""
     dims = displacement.shape[1]
@@ -104,6 +108,7 @@ class _ImplicitPoints(torch.autograd.Function):
         return grad_points, grad_field, None, None
 
 
+@float32_inside("points", "displacement")
 def warp_points(
     points: Tensor,
     displacement: Tensor,
@@ -119,12 +124,13 @@ def warp_points(
     with torch.no_grad():
         target, field = points.detach(), displacement.detach()
         solution, done = target.clone(), torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
+        may_stop = not points.is_cuda and not torch.compiler.is_compiling()  # stopping early asks for a value
         for _ in range(max_iterations):
             proposal = target - _displacement_at(solution, field, border)
             arrived = (proposal - solution).abs().amax(2) <= tolerance
             # A point stays where it arrived, so that its value does not depend on the others in the batch.
             solution = torch.where(done.unsqueeze(2), solution, proposal)
             done = done | arrived
-            if not points.is_cuda and bool(done.all()):
+            if may_stop and bool(done.all()):
                 break
     return _ImplicitPoints.apply(points, displacement, solution, border), done

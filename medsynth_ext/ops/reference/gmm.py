@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.reference.random import rand_normal
 
 __all__ = ["gmm_sample", "synth_image"]
@@ -33,6 +34,7 @@ def _classes(labels: Tensor, n_classes: int, lut: Tensor | None, validate: bool)
     return torch.where(known, index, 0), known
 
 
+@float32_inside("means", "stds")
 def gmm_sample(
     labels: Tensor,
     means: Tensor,
@@ -82,6 +84,7 @@ def _corner_resize(grid: Tensor, size: Sequence[int], whole: Sequence[int], orig
     return grid
 
 
+@float32_inside("means", "stds", "bias_grid", "gamma")
 def synth_image(
     labels: Tensor,
     means: Tensor,

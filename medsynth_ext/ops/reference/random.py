@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,19 +45,21 @@ def _elements(
     return v
 
 
-def _words(
-    shape: Sequence[int],
-    seed: int,
-    per_block: int,
-    sample_offset: int,
-    stream: int,
-    index_shape: Sequence[int] | None,
-    index_origin: Sequence[int] | None,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
+class _Place(NamedTuple):
+    """Which part of the numbers of a seed is wanted, and where it is computed."""
+
+    sample_offset: int
+    stream: int
+    index_shape: Sequence[int] | None
+    index_origin: Sequence[int] | None
+    device: torch.device | str
+
+
+def _words(shape: Sequence[int], seed: int, per_block: int, place: _Place) -> tuple[Tensor, Tensor]:
     """Place of every element in its Philox block, (N,), and the four words of that block, (B, C, N, 4)."""
     batch, channels, *size = shape
-    v = _elements(size, index_shape, index_origin, device)
+    sample_offset, stream, device = place.sample_offset, place.stream, torch.device(place.device)
+    v = _elements(size, place.index_shape, place.index_origin, device)
     block = v // per_block
     counters = torch.empty(batch, channels, v.numel(), 4, dtype=torch.int64, device=device)
     counters[..., 0] = block & _MASK
@@ -65,6 +68,12 @@ def _words(
     counters[..., 3] = ((stream << 8) | torch.arange(channels, device=device))[None, :, None]
     words = philox_raw(counters.reshape(-1, 4), (seed & _MASK, (seed >> 32) & _MASK))
     return v % per_block, words.reshape(counters.shape)
+
+
+def _own_word(shape: Sequence[int], seed: int, place: _Place) -> Tensor:
+    """The word of every element where each takes one, (B, C, N)."""
+    k, words = _words(shape, seed, 4, place)
+    return words.gather(-1, k.expand(words.shape[:-1])[..., None])[..., 0]
 
 
 def _unit53(high: Tensor, low: Tensor) -> Tensor:
@@ -89,13 +98,13 @@ def rand_normal(
     out: Tensor | None = None,
 ) -> Tensor:
     """Box-Muller pairs in float64, rounded once at the end; see :func:`medsynth_ext.ops.rand_normal`."""
-    place = (sample_offset, stream, index_shape, index_origin, torch.device(device))
+    place = _Place(sample_offset, stream, index_shape, index_origin, device)
     if dtype == torch.float64:
-        k, w = _words(shape, seed, 2, *place)
+        k, w = _words(shape, seed, 2, place)
         u1 = (_unit53(w[..., 0], w[..., 1]) + 1) * 2.0**-53
         u2 = _unit53(w[..., 2], w[..., 3]) * 2.0**-53
     else:
-        k, w = _words(shape, seed, 4, *place)
+        k, w = _words(shape, seed, 4, place)
         second = k >= 2
         u1 = ((torch.where(second, w[..., 2], w[..., 0]) >> 8) + 1).double() * 2.0**-24
         u2 = (torch.where(second, w[..., 3], w[..., 1]) >> 8).double() * 2.0**-24
@@ -119,13 +128,12 @@ def rand_uniform(
     out: Tensor | None = None,
 ) -> Tensor:
     """``low + (high - low) u`` with u in [0, 1); see :func:`medsynth_ext.ops.rand_uniform`."""
-    place = (sample_offset, stream, index_shape, index_origin, torch.device(device))
+    place = _Place(sample_offset, stream, index_shape, index_origin, device)
     if dtype == torch.float64:
-        k, w = _words(shape, seed, 2, *place)
+        k, w = _words(shape, seed, 2, place)
         u = torch.where(k == 0, _unit53(w[..., 0], w[..., 1]), _unit53(w[..., 2], w[..., 3])) * 2.0**-53
     else:
-        k, w = _words(shape, seed, 4, *place)
-        u = (w.gather(-1, k.expand(w.shape[:-1])[..., None])[..., 0] >> 8).double() * 2.0**-24
+        u = (_own_word(shape, seed, place) >> 8).double() * 2.0**-24
     ends = torch.tensor([low, high], dtype=dtype, device=u.device)
     return _write((ends[0].double() + (ends[1] - ends[0]).double() * u).to(dtype).reshape(tuple(shape)), out)
 
@@ -144,7 +152,6 @@ def rand_int(
     out: Tensor | None = None,
 ) -> Tensor:
     """High word of the product of a random word and ``n``; see :func:`medsynth_ext.ops.rand_int`."""
-    k, w = _words(shape, seed, 4, sample_offset, stream, index_shape, index_origin, torch.device(device))
-    word = w.gather(-1, k.expand(w.shape[:-1])[..., None])[..., 0]
+    word = _own_word(shape, seed, _Place(sample_offset, stream, index_shape, index_origin, device))
     high = word if n == 2**32 else _mul_hi_lo(word, n)[0]
     return _write(high.to(dtype).reshape(tuple(shape)), out)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.reference._sampling import sample_axis
 
 __all__ = ["axis_locations", "axis_matrix", "resample", "resize_field", "simulate_resolution"]
@@ -47,6 +48,7 @@ def _apply(x: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
     return x
 
 
+@float32_inside("x")
 def resample(
     x: Tensor, size: Sequence[int], *, rule: str = "corner", mode: str = "linear", border: str = "clamp"
 ) -> Tensor:
@@ -55,6 +57,7 @@ def resample(
     return _apply(x, [axis_matrix(n, m, rule, mode, border, x) for n, m in sizes]).contiguous()
 
 
+@float32_inside("v")
 def resize_field(
     v: Tensor, size: Sequence[int], *, rule: str = "half_pixel", rescale: bool = True, border: str = "clamp"
 ) -> Tensor:
@@ -66,6 +69,7 @@ def resize_field(
     return out * factor.reshape(-1, *[1] * len(size))
 
 
+@float32_inside("x")
 def simulate_resolution(x: Tensor, low_size: Tensor, *, mode: str = "linear") -> Tensor:
     """Down to a grid per sample and back, both by the corner rule; see :func:`medsynth_ext.ops.simulate_resolution`."""
     samples = []

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.reference._sampling import index_grid, linear_sample, nearest_sample, sample_axis
 from medsynth_ext.ops.reference.resampling import axis_locations
 
 __all__ = ["affine_svf_warp", "lab2im_matrix", "warp", "warp_labels"]
 
 
+@float32_inside("linear")
 def lab2im_matrix(linear: Tensor, size: Sequence[int]) -> Tensor:
     """The matrix (..., D, D+1) of ``q = A (w - c) + c`` with ``c = (size - 1) / 2``."""
     centre = (torch.as_tensor(tuple(size), dtype=linear.dtype, device=linear.device) - 1) / 2
@@ -61,16 +63,19 @@ def _sample(values: Tensor, locations: Tensor, mode: str, border: str, fill: flo
     return linear_sample(values, locations, border=border)
 
 
+@float32_inside("img", "disp")
 def warp(img: Tensor, disp: Tensor, *, mode: str = "linear", border: str = "clamp", fill: float = 0.0) -> Tensor:
     """``y(x) = img(x + disp(x))``; see :func:`medsynth_ext.ops.warp`."""
     return _sample(img, index_grid(tuple(disp.shape[2:]), disp) + disp, mode, border, fill)
 
 
+@float32_inside("labels", "disp")
 def warp_labels(labels: Tensor, disp: Tensor, *, mode: str = "nearest", border: str = "clamp", fill: int = 0) -> Tensor:
     """The same for integer labels (B, 1, *S); see :func:`medsynth_ext.ops.warp_labels`."""
     return _sample(labels, index_grid(tuple(disp.shape[2:]), disp) + disp, mode, border, fill)
 
 
+@float32_inside("src", "matrix", "disp")
 def affine_svf_warp(
     src: Tensor,
     matrix: Tensor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class Heads:
                 found.append(Person(f"person {i}", base + i, "young", tuple(self._main_scans(i))))
         if "large" in groups:
             scans = (self._native("large", self.evaluation.contrasts[0]),)
-            found += [Person(f"large ventricles {i}", seed, "old", scans) for i, seed in enumerate(self._largest(base))]
+            found += [Person(f"large ventricles {i}", seed, "old", scans) for i, seed in enumerate(self._largest)]
         if "lesions" in groups:
             for i in range(self.evaluation.lesion_subjects):
                 for group, count in (("lesions", self.evaluation.lesions), ("no lesions", 0)):
@@ -164,9 +165,10 @@ class Heads:
         options = {"bias": setting.shifted_bias, "means_shift": setting.shifted_means}
         yield self._native("shifted", setting.contrasts[0], **options)
 
-    def _largest(self, base: int) -> list[int]:
+    @cached_property
+    def _largest(self) -> list[int]:
         """Seeds of the old people with the largest ventricles."""
-        setting = self.evaluation
+        base, setting = SPLITS[self.split], self.evaluation
         scales = {
             seed: self._phantom(seed, "old").parameters.ventricle_scale
             for seed in range(base + LARGE, base + LARGE + setting.old_candidates)
