@@ -111,11 +111,26 @@ struct Cell {
   Quad<T> w0, w1, d0, d1;
 };
 
+// sample_axis at x + u. Inside the grid the voxel and the weights come from u alone, so that float32 loses nothing far
+// from the origin.
+template <Border B, class T>
+MEDSYNTH_HD AxisSample<T> sample_beside(int64_t x, T u, int64_t n) {
+  const T whole = std::floor(u);
+  if (whole > T(-16777216) && whole < T(16777216)) {
+    const int64_t i = x + static_cast<int64_t>(whole);
+    if (i >= 0 && i < n - 1) {
+      const T w = u - whole;
+      return {i, 1, T(1) - w, w, T(-1), T(1)};
+    }
+  }
+  return sample_axis<B>(static_cast<T>(x) + u, n);
+}
+
 template <Border B, class T>
 MEDSYNTH_HD Cell<T> locate(const QuadGrid& g, const Quad<T>& u, int64_t z, int64_t y, int64_t x) {
-  const AxisSample<T> az = sample_axis<B>(static_cast<T>(z) + u[0], g.nz);
-  const AxisSample<T> ay = sample_axis<B>(static_cast<T>(y) + u[1], g.ny);
-  const AxisSample<T> ax = sample_axis<B>(static_cast<T>(x) + u[2], g.nx);
+  const AxisSample<T> az = sample_beside<B>(z, u[0], g.nz);
+  const AxisSample<T> ay = sample_beside<B>(y, u[1], g.ny);
+  const AxisSample<T> ax = sample_beside<B>(x, u[2], g.nx);
   return {(az.index * g.ny + ay.index) * g.nx + ax.index,
           az.index,
           az.next * g.ny * g.nx,
@@ -128,25 +143,28 @@ MEDSYNTH_HD Cell<T> locate(const QuadGrid& g, const Quad<T>& u, int64_t z, int64
 }
 
 #ifndef __CUDACC__
-// The same for the clamp border, all axes at once. Axes must be shorter than 2^30.
+// The same for the clamp border, all axes at once. Axes must be shorter than 2^30. The cell and the weights come from u
+// alone, so float32 loses nothing far from the origin.
 template <class T>
 MEDSYNTH_HD Cell<T> locate_clamp(const QuadGrid& g, const Quad<T>& u, int64_t z, int64_t y, int64_t x) {
   using Lanes = typename Quad<T>::Lanes;
   typedef int32_t Ints __attribute__((vector_size(16)));
-  const Lanes q = u.v + Lanes{static_cast<T>(z), static_cast<T>(y), static_cast<T>(x), T(0)};
-  const Lanes last{static_cast<T>(g.nz - 1), static_cast<T>(g.ny - 1), static_cast<T>(g.nx - 1), T(0)};
+  const Ints place{static_cast<int32_t>(z), static_cast<int32_t>(y), static_cast<int32_t>(x), 0};
+  const Ints ends{static_cast<int32_t>(g.nz - 1), static_cast<int32_t>(g.ny - 1), static_cast<int32_t>(g.nx - 1), 0};
+  const Lanes low = -__builtin_convertvector(place, Lanes), high = __builtin_convertvector(ends - place, Lanes);
   const Lanes zero{T(0), T(0), T(0), T(0)};
-  Lanes c = zero > q ? zero : q;  // in this order a NaN passes through
-  c = last < c ? last : c;
-  const Ints far{static_cast<int32_t>(g.nz - 2), static_cast<int32_t>(g.ny - 2), static_cast<int32_t>(g.nx - 2), 0};
-  const Ints none{0, 0, 0, 0};
+  Lanes c = low > u.v ? low : u.v;  // in this order a NaN passes through
+  c = high < c ? high : c;
+  const Ints none{0, 0, 0, 0}, far = ends - 1;
   Ints i = __builtin_convertvector(c, Ints);
+  i += __builtin_convertvector(__builtin_convertvector(i, Lanes) > c, Ints);  // floor
+  i += place;
   i = i > far ? far : i;
   i = i < none ? none : i;
   const Lanes one{T(1), T(1), T(1), T(1)};
-  const Lanes w = c - __builtin_convertvector(i, Lanes);
+  const Lanes w = c - __builtin_convertvector(i - place, Lanes);
   const Lanes moves{T(g.nz > 1), T(g.ny > 1), T(g.nx > 1), T(0)};
-  Lanes slope = c == q ? moves : zero;
+  Lanes slope = c == u.v ? moves : zero;
   slope = w == w ? slope : w;
   return {(int64_t{i[0]} * g.ny + i[1]) * g.nx + i[2],
           i[0],

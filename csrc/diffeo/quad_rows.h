@@ -2,18 +2,11 @@
 #pragma once
 #include "../common/parallel.h"
 #include "quad_math.h"
-
-#ifdef __AVX512F__
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms inside GCC 12's own header
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-#endif
+#include "quad_vector.h"
 
 namespace medsynth {
 inline namespace MEDSYNTH_ISA_NAMESPACE {
 
-constexpr int64_t kSegment = 512;            // voxels of a row that are done at a time
 constexpr int64_t kVoxelsPerTask = 1 << 14;  // least work for a thread
 constexpr int64_t kSmallSample = 1 << 15;    // below, threads share the batch and not the sample
 
@@ -103,96 +96,36 @@ MEDSYNTH_HD Cell<T> locate_any(const QuadGrid& g, const Quad<T>& u, int64_t z, i
   }
 }
 
-#ifdef __AVX512F__
-// Four voxels at a time; returns how many were done. Needs nx >= 2, axes below 2^24 and fewer than 2^31 voxels.
-template <bool kStream>
-inline int64_t step_clamp_avx512(const Quad<float>* disp, const Quad<float>* field, const QuadGrid& g, int64_t z,
-                                 int64_t y, int64_t x, int64_t n, Quad<float>* out) {
-  const float *d = reinterpret_cast<const float*>(disp), *f = reinterpret_cast<const float*>(field);
-  float* o = reinterpret_cast<float*>(out);
-  const auto quads = [](float a, float b, float c) { return _mm512_broadcast_f32x4(_mm_setr_ps(a, b, c, 0.0f)); };
-  const auto iquads = [](int64_t a, int64_t b, int64_t c) {
-    return _mm512_broadcast_i32x4(_mm_setr_epi32(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c), 0));
-  };
-  const float fx = static_cast<float>(x);
-  __m512 at = _mm512_add_ps(quads(static_cast<float>(z), static_cast<float>(y), fx),
-                            _mm512_setr_ps(0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0));
-  const __m512 ahead = quads(0.0f, 0.0f, 4.0f), zero = _mm512_setzero_ps();
-  const __m512 last = quads(static_cast<float>(g.nz - 1), static_cast<float>(g.ny - 1), static_cast<float>(g.nx - 1));
-  const __m512i far = iquads(g.nz - 2, g.ny - 2, g.nx - 2), strides = iquads(g.ny * g.nx, g.nx, 1);
-  const __m512i every_fourth = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
-  const __m512i y01 = _mm512_setr_epi32(1, 1, 1, 1, 1, 1, 1, 1, 5, 5, 5, 5, 5, 5, 5, 5);
-  const __m512i step8 = _mm512_set1_epi32(8), step1 = _mm512_set1_epi32(1);
-  const __m512i y23 = _mm512_add_epi32(y01, step8), z01 = _mm512_sub_epi32(y01, step1);
-  const __m512i z23 = _mm512_sub_epi32(y23, step1);
-  const int64_t dy = g.ny > 1 ? 4 * g.nx : 0, dz = g.nz > 1 ? 4 * g.ny * g.nx : 0;
-  const auto two = [](const float* a, const float* b) {
-    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(a)), _mm256_loadu_ps(b), 1);
-  };
-  const auto lerp = [](__m512 a, __m512 b, __m512 w) { return _mm512_fmadd_ps(w, _mm512_sub_ps(b, a), a); };
-  const auto plane = [&](const float* a, const float* b, __m512 wy, __m512 wz) {
-    const __m512 near = lerp(two(a, b), two(a + dy, b + dy), wy);
-    return lerp(near, lerp(two(a + dz, b + dz), two(a + dz + dy, b + dz + dy), wy), wz);
-  };
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4, at = _mm512_add_ps(at, ahead)) {
-    const __m512 u = _mm512_loadu_ps(d + 4 * i);
-    // max and min return their second argument when one is NaN, so NaN passes through.
-    const __m512 c = _mm512_min_ps(last, _mm512_max_ps(zero, _mm512_add_ps(u, at)));
-    const __m512i k = _mm512_max_epi32(_mm512_min_epi32(_mm512_cvttps_epi32(c), far), _mm512_setzero_si512());
-    const __m512 w = _mm512_sub_ps(c, _mm512_cvtepi32_ps(k));
-    __m512i cell = _mm512_mullo_epi32(k, strides);
-    cell = _mm512_add_epi32(cell, _mm512_shuffle_epi32(cell, _MM_PERM_BADC));
-    cell = _mm512_add_epi32(cell, _mm512_shuffle_epi32(cell, _MM_PERM_CDAB));
-    const __m128i four = _mm512_castsi512_si128(_mm512_permutexvar_epi32(every_fourth, cell));
-    const uint64_t low = static_cast<uint64_t>(_mm_cvtsi128_si64(four));
-    const uint64_t high = static_cast<uint64_t>(_mm_extract_epi64(four, 1));
-    const float *p0 = f + 4 * (low & 0xFFFFFFFFu), *p1 = f + 4 * (low >> 32);
-    const float *p2 = f + 4 * (high & 0xFFFFFFFFu), *p3 = f + 4 * (high >> 32);
-    const __m512 a = plane(p0, p1, _mm512_permutexvar_ps(y01, w), _mm512_permutexvar_ps(z01, w));
-    const __m512 b = plane(p2, p3, _mm512_permutexvar_ps(y23, w), _mm512_permutexvar_ps(z23, w));
-    const __m512 left = _mm512_shuffle_f32x4(a, b, 0x88), right = _mm512_shuffle_f32x4(a, b, 0xDD);
-    const __m512 r = _mm512_add_ps(u, lerp(left, right, _mm512_shuffle_ps(w, w, 0xAA)));
-    if constexpr (kStream) {
-      _mm512_stream_ps(o + 4 * i, r);
-    } else {
-      _mm512_storeu_ps(o + 4 * i, r);
-    }
-  }
-  return i;
-}
-#endif
-
 // out(x) = u(x) + field(x + u(x)) for n voxels from (z, y, x); disp and out point at the first of them. `stream` writes
 // past the caches: right for a field that does not fit there.
 template <Border B, class T>
 void step_segment(const Quad<T>* disp, const Quad<T>* field, const QuadGrid& g, int64_t z, int64_t y, int64_t x,
                   int64_t n, Quad<T>* out, [[maybe_unused]] bool stream) {
   int64_t i = 0;
-#ifdef __AVX512F__
+#ifdef __AVX2__
   if constexpr (B == Border::clamp && sizeof(T) == 4) {
-    constexpr int64_t kExact = int64_t{1} << 24;
-    if (g.nx >= 2 && g.nz < kExact && g.ny < kExact && g.nx < kExact && g.voxels() < (int64_t{1} << 31)) {
-      i = stream && reinterpret_cast<uintptr_t>(out) % 64 == 0
-              ? step_clamp_avx512<true>(disp, field, g, z, y, x, n, out)
-              : step_clamp_avx512<false>(disp, field, g, z, y, x, n, out);
+    if (QuadWalk::fits(g)) {
+      const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(VecF) == 0;
+      i = stream && aligned ? step_vectors<true>(disp, field, g, z, y, x, n, out)
+                            : step_vectors<false>(disp, field, g, z, y, x, n, out);
     }
   }
 #endif
   for (; i < n; ++i) out[i] = disp[i] + sample_quad<B>(field, locate_any<B>(g, disp[i], z, y, x + i));
 }
 
-// The planes (first axis) that a piece's samples read, or its adjoint writes: [low, high].
-struct PlaneRange {
-  int64_t low, high;
-};
-
 // out(x) = grad(x) + d(field(x + u(x)))/du^T grad(x): the part of the adjoint that stays where it is.
 template <Border B, class T>
 PlaneRange pull_back_segment(const Quad<T>* disp, const Quad<T>* field, const Quad<T>* grad, const QuadGrid& g,
                              int64_t z, int64_t y, int64_t x, int64_t n, Quad<T>* out) {
   PlaneRange r{g.nz, -1};
-  for (int64_t i = 0; i < n; ++i) {
+  int64_t i = 0;
+#ifdef __AVX2__
+  if constexpr (B == Border::clamp && sizeof(T) == 4) {
+    if (QuadWalk::fits(g)) i = pull_back_vectors(disp, field, grad, g, z, y, x, n, out, r);
+  }
+#endif
+  for (; i < n; ++i) {
     const Cell<T> c = locate_any<B>(g, disp[i], z, y, x + i);
     out[i] = grad[i] + pull_back_to_location<B>(field, c, grad[i]);
     r.low = c.plane < r.low ? c.plane : r.low;
@@ -202,11 +135,21 @@ PlaneRange pull_back_segment(const Quad<T>* disp, const Quad<T>* field, const Qu
   return r;
 }
 
-// field-shaped out += the sampling weights times grad, for the planes [begin, end) only.
+// field-shaped out += the sampling weights times grad, for the planes [begin, end) only; `all` says that no other
+// occurs.
 template <Border B, class T>
 void scatter_segment(const Quad<T>* disp, const Quad<T>* grad, const QuadGrid& g, int64_t z, int64_t y, int64_t x,
-                     int64_t n, int64_t begin, int64_t end, Quad<T>* out) {
-  for (int64_t i = 0; i < n; ++i) {
+                     int64_t n, int64_t begin, int64_t end, [[maybe_unused]] bool all, Quad<T>* out) {
+  int64_t i = 0;
+#ifdef __AVX2__
+  if constexpr (B == Border::clamp && sizeof(T) == 4) {
+    if (QuadWalk::fits(g)) {
+      i = all ? scatter_vectors<true>(disp, grad, g, z, y, x, n, begin, end, out)
+              : scatter_vectors<false>(disp, grad, g, z, y, x, n, begin, end, out);
+    }
+  }
+#endif
+  for (; i < n; ++i) {
     const Cell<T> c = locate_any<B>(g, disp[i], z, y, x + i);
     const Quad<T> left = grad[i] * c.w0[2], right = grad[i] * c.w1[2];
     Quad<T>* plane = out + c.base;
@@ -236,7 +179,8 @@ void scatter(const Segments& segments, const PlaneRange* ranges, const Quad<T>* 
     for (int64_t i = 0; i < segments.count; ++i) {
       if (ranges[i].high < begin || ranges[i].low >= end) continue;
       const Segments::Piece s = segments.at(i);
-      scatter_segment<B>(disp + s.begin, grad + s.begin, g, s.z, s.y, s.x, s.n, begin, end, out);
+      const bool all = ranges[i].low >= begin && ranges[i].high < end;
+      scatter_segment<B>(disp + s.begin, grad + s.begin, g, s.z, s.y, s.x, s.n, begin, end, all, out);
     }
   });
 }
