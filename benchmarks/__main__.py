@@ -1,6 +1,7 @@
 """Measure the operators against plain PyTorch and other packages, in one run.
 
-    python -m benchmarks [--only gmm,diffeo,blur,generator] [--rounds N] [--device cpu|cuda] [--out benchmarks/results]
+    python -m benchmarks [--only gmm,diffeo,blur,projector,generator] [--rounds N] [--device cpu|cuda]
+                         [--out benchmarks/results]
 
 Results are written after every case, so a run may be stopped: OUT/benchmarks_<device>.json and a Markdown table, which
 for a complete run at full size is docs/benchmarks.md (docs/benchmarks_cuda.md). The exit status is 1 when a peer's
@@ -22,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from benchmarks import bench_blur, bench_diffeo, bench_generator, bench_gmm
+from benchmarks import bench_blur, bench_diffeo, bench_generator, bench_gmm, bench_projector
 from benchmarks.goals import SIZE, judge
 from benchmarks.harness import Row, measure
 from benchmarks.machine import facts
@@ -34,6 +35,7 @@ FAMILIES = {
     "gmm": bench_gmm.cases,
     "diffeo": bench_diffeo.cases,
     "blur": bench_blur.cases,
+    "projector": bench_projector.cases,
     "generator": bench_generator.cases,
 }
 

@@ -99,10 +99,11 @@ def _blur_packages(x: Tensor, middle: Callable[[Tensor], Tensor]) -> list[Peer]:
         subject = tio.Subject(i=tio.ScalarImage(tensor=x[0]))
         return lambda: transform(subject)
 
+    unnormalised = "not compared: its truncated kernel does not sum to one (2e-3 off); zeros outside the volume"
     recursive = "not compared: recursive filter, no truncation"
     untruncated = "not compared: scipy's filter with its own truncation"
     return [
-        Peer("MONAI GaussianFilter", monai, view=middle, note="zeros outside the volume"),
+        Peer("MONAI GaussianFilter", monai, note=unnormalised),
         Peer("scipy gaussian_filter", scipy, view=lambda a: middle(torch.from_numpy(a)[None, None]), devices=cpu),
         Peer("SimpleITK SmoothingRecursiveGaussian", simpleitk, note=recursive, devices=cpu),
         Peer("TorchIO RandomBlur", torchio, note=untruncated, devices=cpu),

@@ -21,6 +21,31 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   // Gradients to u1 and to u2, both with the whole batch.
   m.def("compose_backward(Tensor grad, Tensor u1, Tensor u2, int border) -> (Tensor, Tensor)");
   m.def("compose_out(Tensor u1, Tensor u2, int border, Tensor(a!) out) -> ()");
+  // The exact transpose of ct_forward: projections (N, views, rows, cols) -> volumes (N, Z, Y, X).
+  m.def(
+      "ct_adjoint(Tensor proj, Tensor vectors, int[] vol_shape, float[] spacing, float[] center, bool diverging, bool "
+      "flat, bool siddon) -> Tensor");
+  m.def(
+      "ct_adjoint_out(Tensor proj, Tensor vectors, int[] vol_shape, float[] spacing, float[] center, bool diverging, "
+      "bool flat, bool siddon, Tensor(a!) out) -> ()");
+  // Sum over views of scale * proj at M (x, y, z, 1), M (views, 3, 4) from voxel to pixel indices; weighted: over
+  // depth^2.
+  m.def("ct_backproject(Tensor proj, Tensor matrices, Tensor scale, int[] vol_shape, bool weighted) -> Tensor");
+  m.def(
+      "ct_backproject_out(Tensor proj, Tensor matrices, Tensor scale, int[] vol_shape, bool weighted, Tensor(a!) out) "
+      "-> ()");
+  // Its exact transpose: volumes (N, Z, Y, X) -> projections (N, views, rows, cols).
+  m.def(
+      "ct_backproject_transposed(Tensor vol, Tensor matrices, Tensor scale, int[] det_shape, bool weighted) -> "
+      "Tensor");
+  // Line integrals of volumes (N, Z, Y, X) for views with frames s or r, d, u, v (views, 12) float64, all in mm (x, y,
+  // z); flat: one slice, one row, rays in the slice.
+  m.def(
+      "ct_forward(Tensor vol, Tensor vectors, int[] det_shape, float[] spacing, float[] center, bool diverging, bool "
+      "flat, bool siddon) -> Tensor");
+  m.def(
+      "ct_forward_out(Tensor vol, Tensor vectors, int[] det_shape, float[] spacing, float[] center, bool diverging, "
+      "bool flat, bool siddon, Tensor(a!) out) -> ()");
   // Gaussian blur of (B, C, *S), sigma (B, axes) float64; border 0 replicate, 1 zeros, 2 reflect; transposed: the
   // adjoint.
   m.def("gaussian_blur(Tensor x, Tensor sigma, float truncate, int border, bool transposed) -> Tensor");

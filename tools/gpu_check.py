@@ -32,7 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=BUNDLE / "models" / "model.pt", help="weights to start from")
     parser.add_argument("--only", default=",".join(STAGES), help="stages, separated by commas")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the benchmarks")
-    parser.add_argument("--families", default="gmm,diffeo,blur,generator", help="families of the benchmarks")
+    parser.add_argument("--families", default="gmm,diffeo,blur,projector,generator", help="families of the benchmarks")
     parser.add_argument("--size", type=int, help="edge of the volumes; 160, on the CPU 32")
     parser.add_argument(
         "--tests", action="append", default=[], metavar="ARG", help="arguments of pytest instead of -m gpu"

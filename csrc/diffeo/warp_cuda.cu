@@ -1,4 +1,5 @@
 #include "../common/cuda.h"
+#include "../common/fixed_point.cuh"
 #include "warp_math.h"
 
 namespace medsynth {
@@ -224,18 +225,10 @@ template <class T>
 __global__ void largest_kernel(const T* grad, int64_t n, unsigned long long* largest) {
   unsigned long long most = 0;
   MEDSYNTH_GRID_STRIDE(i, n) {
-    const unsigned long long bits =
-        static_cast<unsigned long long>(__double_as_longlong(fabs(static_cast<double>(grad[i]))));
+    const unsigned long long bits = size_bits(static_cast<double>(grad[i]));
     most = bits > most ? bits : most;
   }
   atomicMax(largest, most);
-}
-
-// Fixed point: contributions are multiples of largest * 2^-shift, so that their integer sum is exact in any order.
-__device__ int fixed_shift(int64_t contributions) {
-  int bits = 1;
-  while ((int64_t{1} << bits) < contributions) ++bits;
-  return 61 - bits < 40 ? 61 - bits : 40;
 }
 
 template <class T>

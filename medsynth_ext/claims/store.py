@@ -23,7 +23,7 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class ResultStore:

@@ -4,17 +4,36 @@ All compute in float32 or float64. With float16 or bfloat16 arguments they compu
 type; under ``torch.autocast`` such arguments count as float32 and the result is float32.
 """
 
+from medsynth_ext.ops._ct_formats import (
+    projections_from_astra,
+    projections_to_astra,
+    volume_from_astra,
+    volume_to_astra,
+)
 from medsynth_ext.ops.blur import gaussian_blur
+from medsynth_ext.ops.ct_geometry import CircularOrbit, CTGeometry
+from medsynth_ext.ops.ct_iterative import cgls, poisson_counts, poisson_noise, sirt
+from medsynth_ext.ops.ct_reconstruction import ct_filter, fbp, fdk, short_scan_weights
 from medsynth_ext.ops.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.gmm import gmm_sample, synth_image
 from medsynth_ext.ops.labels import map_labels
+from medsynth_ext.ops.projector import ct_adjoint, ct_backproject, ct_forward
 from medsynth_ext.ops.random import philox_raw, rand_int, rand_normal, rand_uniform, seed_from_torch
 from medsynth_ext.ops.resampling import resample, resize_field, simulate_resolution
 from medsynth_ext.ops.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
 
 __all__ = [
+    "CTGeometry",
+    "CircularOrbit",
     "affine_svf_warp",
+    "cgls",
     "compose",
+    "ct_adjoint",
+    "ct_backproject",
+    "ct_filter",
+    "ct_forward",
+    "fbp",
+    "fdk",
     "gaussian_blur",
     "gmm_sample",
     "integrate_svf",
@@ -22,14 +41,22 @@ __all__ = [
     "lab2im_matrix",
     "map_labels",
     "philox_raw",
+    "poisson_counts",
+    "poisson_noise",
+    "projections_from_astra",
+    "projections_to_astra",
     "rand_int",
     "rand_normal",
     "rand_uniform",
     "resample",
     "resize_field",
     "seed_from_torch",
+    "short_scan_weights",
     "simulate_resolution",
+    "sirt",
     "synth_image",
+    "volume_from_astra",
+    "volume_to_astra",
     "warp",
     "warp_labels",
     "warp_points",

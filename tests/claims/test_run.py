@@ -84,11 +84,14 @@ def test_a_killed_run_goes_on_and_gives_the_same_figures(tmp_path: Path, workers
     else:
         assert "bad seed 1 died" in stopped.stderr
     assert not (work / "docs" / "claims.json").exists()
+    names = (path.parent.name for path in work.rglob("figures.json"))  # of arms that were done: name-seed-fingerprint
+    done = {" ".join(name.split("-")[:2]) for name in names}
+    assert workers == 2 or done == {"good 0", "good 1", "bad 0"}  # of two workers the other may be slow to start
     before = log.read_text().splitlines()
     record = run(ToyStudy(str(log)), work)
     after = log.read_text().splitlines()[len(before) :]
     assert "bad 1" in after
-    assert "good 0" not in after
+    assert not done & set(after)
     assert record["arms"]["bad"]["figures"] == straight["arms"]["bad"]["figures"]
     assert record["claims"] == straight["claims"]
 

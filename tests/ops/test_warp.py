@@ -161,7 +161,7 @@ def test_meta_empty_out_and_strided_inputs() -> None:
 
 def test_errors_name_the_argument() -> None:
     img, disp = make((4, 5), (3, 4))
-    with pytest.raises(TypeError, match="img must be float32"):
+    with pytest.raises(TypeError, match="img must be float16"):
         ops.warp(img.long(), disp)
     with pytest.raises(TypeError, match="disp must have the dtype"):
         ops.warp(img, disp.float())

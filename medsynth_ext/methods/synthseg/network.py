@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["SynthSegUNet"]
@@ -43,7 +42,10 @@ class _InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        images = [F.batch_norm(i, None, None, self.weight, self.bias, True, 0.0, self.eps) for i in x.split(1)]
+        # Not F.batch_norm, which refuses a single voxel; here it becomes the bias.
+        images = [
+            torch.batch_norm(i, self.weight, self.bias, None, None, True, 0.0, self.eps, True) for i in x.split(1)
+        ]
         return images[0] if len(images) == 1 else torch.cat(images)
 
 

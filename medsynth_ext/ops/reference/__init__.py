@@ -1,9 +1,11 @@
 """Plain PyTorch twins of the operators: what each computes, in the fewest words; slow, and right in float64."""
 
 from medsynth_ext.ops.reference.blur import gaussian_blur
+from medsynth_ext.ops.reference.ct_reconstruction import ct_filter, fbp, fdk
 from medsynth_ext.ops.reference.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.reference.gmm import gmm_sample, synth_image
 from medsynth_ext.ops.reference.labels import map_labels_out
+from medsynth_ext.ops.reference.projector import ct_adjoint, ct_backproject, ct_forward
 from medsynth_ext.ops.reference.random import philox_raw, rand_int, rand_normal, rand_uniform
 from medsynth_ext.ops.reference.resampling import resample, resize_field, simulate_resolution
 from medsynth_ext.ops.reference.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
@@ -11,6 +13,12 @@ from medsynth_ext.ops.reference.warping import affine_svf_warp, lab2im_matrix, w
 __all__ = [
     "affine_svf_warp",
     "compose",
+    "ct_adjoint",
+    "ct_backproject",
+    "ct_filter",
+    "ct_forward",
+    "fbp",
+    "fdk",
     "gaussian_blur",
     "gmm_sample",
     "integrate_svf",
