@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class _InstanceNorm(nn.Module):
 
 
 # Keras' momentum 0.99 weighs the old average; torch's weighs the new value.
-_BATCH = {"momentum": 0.01, "eps": 1e-3}
+_BATCH: dict[str, Any] = {"momentum": 0.01, "eps": 1e-3}
 _INSTANCE = partial(_InstanceNorm, eps=1e-3)
 _NORMS: dict[str, dict[int, Callable[[int], nn.Module]]] = {
     "batch": {2: partial(nn.BatchNorm2d, **_BATCH), 3: partial(nn.BatchNorm3d, **_BATCH)},
