@@ -79,6 +79,8 @@ GOALS = (
     Goal("Cone projection, against RTK's Joseph", "ct_cone", "ratio", 5, name="RTK JosephForwardProjection"),
     Goal("Cone back-projection, against RTK's", "ct_cone_backproject", "ratio", 4, name="RTK BackProjection"),
     Goal("FDK, against RTK's", "ct_cone_fdk", "ratio", 8, name="RTK FDK"),
+    Goal("Reconstruction with another kernel, against scikit-image", "fbpaug", "ratio", 15, name="scikit-image"),
+    Goal("Its quick mode, slices a second", "fbpaug_fft2", "rate", 1000 / 30),
     Goal("GMM sampling on an H200", "gmm", "time_us", 20, "cuda"),
     Goal("SVF, 7 steps, on an H200", "svf", "time_us", 400, "cuda"),
     Goal("Linear warp on an H200", "warp_linear", "time_us", 40, "cuda"),

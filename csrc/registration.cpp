@@ -96,6 +96,9 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
       "resample_backward(Tensor grad, int[] size, int rule, int sampling, int border, float[] scale, int[] full, "
       "int[] origin) -> Tensor");
   m.def("resample_out(Tensor x, int[] size, int rule, int sampling, int border, float[] scale, Tensor(a!) out) -> ()");
+  // Parallel projections (N, views, S) of images (N, S, S) over half a turn, by turning the image; and the transpose.
+  m.def("rotate_project(Tensor image, int views) -> Tensor");
+  m.def("rotate_project_adjoint(Tensor proj) -> Tensor");
   // Down to low_size[b] voxels per axis (int64 (B, D) on the CPU) and back up.
   m.def("simulate_resolution(Tensor x, Tensor low_size, int sampling) -> Tensor");
   m.def("simulate_resolution_backward(Tensor grad, Tensor low_size, int sampling) -> Tensor");

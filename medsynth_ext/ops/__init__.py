@@ -13,6 +13,7 @@ from medsynth_ext.ops._ct_formats import (
 from medsynth_ext.ops.blur import gaussian_blur
 from medsynth_ext.ops.ct_geometry import CircularOrbit, CTGeometry
 from medsynth_ext.ops.ct_iterative import cgls, poisson_counts, poisson_noise, sirt
+from medsynth_ext.ops.ct_kernel import AIR_ZERO_HU, WATER_AIR_HU, kernel_augment, kernel_gain, rotate_project
 from medsynth_ext.ops.ct_reconstruction import ct_filter, fbp, fdk, short_scan_weights
 from medsynth_ext.ops.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.gmm import gmm_sample, synth_image
@@ -23,6 +24,8 @@ from medsynth_ext.ops.resampling import resample, resize_field, simulate_resolut
 from medsynth_ext.ops.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
 
 __all__ = [
+    "AIR_ZERO_HU",
+    "WATER_AIR_HU",
     "CTGeometry",
     "CircularOrbit",
     "affine_svf_warp",
@@ -38,6 +41,8 @@ __all__ = [
     "gmm_sample",
     "integrate_svf",
     "jacobian_determinant",
+    "kernel_augment",
+    "kernel_gain",
     "lab2im_matrix",
     "map_labels",
     "philox_raw",
@@ -50,6 +55,7 @@ __all__ = [
     "rand_uniform",
     "resample",
     "resize_field",
+    "rotate_project",
     "seed_from_torch",
     "short_scan_weights",
     "simulate_resolution",

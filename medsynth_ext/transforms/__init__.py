@@ -1,6 +1,8 @@
 """MONAI transforms, array and dictionary forms, usable in any pipeline."""
 
+from medsynth_ext.transforms.fbpaug import FBPAug, FBPAugd
 from medsynth_ext.transforms.posteriors_to_labels import PosteriorsToLabels, PosteriorsToLabelsd
+from medsynth_ext.transforms.rand_fbpaug import RandFBPAug, RandFBPAugd
 from medsynth_ext.transforms.rand_low_resolution import RandLowResolution, RandLowResolutiond
 from medsynth_ext.transforms.rand_smooth_bias_field import RandSmoothBiasField, RandSmoothBiasFieldd
 from medsynth_ext.transforms.rand_svf_affine import RandSVFAffine, RandSVFAffined
@@ -8,8 +10,12 @@ from medsynth_ext.transforms.rand_synth_from_labels import RandSynthFromLabels, 
 from medsynth_ext.transforms.resample_to_spacing import ResampleToSpacing, ResampleToSpacingd
 
 __all__ = [
+    "FBPAug",
+    "FBPAugd",
     "PosteriorsToLabels",
     "PosteriorsToLabelsd",
+    "RandFBPAug",
+    "RandFBPAugd",
     "RandLowResolution",
     "RandLowResolutiond",
     "RandSVFAffine",

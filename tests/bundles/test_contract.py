@@ -61,7 +61,9 @@ def test_saved_weights_give_the_same_output(trained):
     average = parser.get_parsed_content("ema").network.eval()
     parser.parse(reset=True)
     fresh = parser.get_parsed_content("network_def").eval()
-    x = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    ports = check_bundles.Bundle(trained.bundle).metadata["network_data_format"]
+    size = [32] * len(ports["inputs"]["image"]["spatial_shape"])
+    x = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = fresh(x)
         load_weights(fresh, trained.weights)

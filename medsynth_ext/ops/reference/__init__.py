@@ -1,6 +1,7 @@
 """Plain PyTorch twins of the operators: what each computes, in the fewest words; slow, and right in float64."""
 
 from medsynth_ext.ops.reference.blur import gaussian_blur
+from medsynth_ext.ops.reference.ct_kernel import kernel_augment, rotate_project
 from medsynth_ext.ops.reference.ct_reconstruction import ct_filter, fbp, fdk
 from medsynth_ext.ops.reference.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.reference.gmm import gmm_sample, synth_image
@@ -23,6 +24,7 @@ __all__ = [
     "gmm_sample",
     "integrate_svf",
     "jacobian_determinant",
+    "kernel_augment",
     "lab2im_matrix",
     "map_labels_out",
     "philox_raw",
@@ -31,6 +33,7 @@ __all__ = [
     "rand_uniform",
     "resample",
     "resize_field",
+    "rotate_project",
     "simulate_resolution",
     "synth_image",
     "warp",
