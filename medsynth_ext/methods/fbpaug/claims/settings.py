@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
+
+from medsynth_ext.claims.settings import read_settings
 
 __all__ = ["ARMS", "SPLITS", "NetworkArm", "Settings"]
 
@@ -62,12 +64,7 @@ class Settings:
             ValueError: for missing or unknown entries.
         """
         given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        names = {f.name for f in fields(cls)}
-        wrong = sorted(set(given) ^ names)
-        if wrong:
-            raise ValueError(f"the settings of the claims must have the entries {sorted(names)}; look at {wrong[0]}")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-        return cls(**values)
+        return read_settings(cls, given, what="the settings")
 
 
 @dataclass(frozen=True)

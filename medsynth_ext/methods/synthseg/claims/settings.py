@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from medsynth_ext.claims.settings import read_settings
 
 __all__ = ["EvaluationSettings", "Settings", "SpeedSettings", "TrainingSettings"]
 
@@ -130,17 +132,11 @@ class Settings:
             ValueError: for missing or unknown entries.
         """
         parts = {"training": TrainingSettings, "evaluation": EvaluationSettings, "speed": SpeedSettings}
-        built = {name: _build(kind, config.get(name), name) for name, kind in parts.items()}
+        built: dict[str, Any] = {
+            name: read_settings(kind, config.get(name, {}), what=f"the settings {name}", optional=("generator",))
+            for name, kind in parts.items()
+        }
         return cls(**built, thresholds={name: float(value) for name, value in config["thresholds"].items()})
-
-
-def _build(kind: type, config: Mapping[str, Any] | None, name: str) -> Any:
-    names = {f.name for f in fields(kind)}
-    given = set(config or {})
-    if given - names or names - given - {"generator"}:
-        wrong = sorted(given - names) or sorted(names - given - {"generator"})
-        raise ValueError(f"the settings {name} of the claims must have the entries {sorted(names)}; look at {wrong[0]}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in (config or {}).items()})
 
 
 def plain(part: Any) -> dict[str, Any]:
