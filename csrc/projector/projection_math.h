@@ -85,7 +85,8 @@ MEDSYNTH_HD Crossings<T> make_crossings(const ProjectionParams& p, const Ray& ra
   for (int d = 0; d < 3; ++d) squares += ray.w[d] * p.spacing[d] * ray.w[d] * p.spacing[d];
   c.length = static_cast<T>(std::sqrt(squares) / std::fabs(w));
   const double middle = static_cast<double>(middle_voxel(p.size[axis]));
-  double low = 0.0 - middle, high = static_cast<double>(p.size[axis] - 1) - middle;
+  const double least = 0.0 - middle, most = static_cast<double>(p.size[axis] - 1) - middle;
+  double low = least, high = most;
   for (int i = 0; i < (p.flat ? 1 : 2); ++i) {
     const double slope = ray.w[across[i]] / w;
     const double base = ray.point[across[i]] - ray.point[axis] * slope;
@@ -106,7 +107,8 @@ MEDSYNTH_HD Crossings<T> make_crossings(const ProjectionParams& p, const Ray& ra
     }
   }
   c.first = c.last = 0;
-  if (!(low <= high) || !(c.length < T(1e30))) return c;
+  // Narrowing by a NaN forgets the bound; such a ray meets nothing.
+  if (!(low >= least && low <= high && high <= most) || !(c.length < T(1e30))) return c;
   c.first = static_cast<int64_t>(std::ceil(low) + middle);
   c.last = static_cast<int64_t>(std::floor(high) + middle) + 1;
   return c;
