@@ -86,7 +86,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_figures(tmp_path: Path, workers
     assert not (work / "docs" / "claims.json").exists()
     names = (path.parent.name for path in work.rglob("figures.json"))  # of arms that were done: name-seed-fingerprint
     done = {" ".join(name.split("-")[:2]) for name in names}
-    assert workers == 2 or done == {"good 0", "good 1", "bad 0"}  # of two workers the other may be slow to start
+    # The last arm dies; of two workers the other may still be at one of the first three.
+    assert done <= {"good 0", "good 1", "bad 0"}
+    assert len(done) >= 4 - workers
     before = log.read_text().splitlines()
     record = run(ToyStudy(str(log)), work)
     after = log.read_text().splitlines()[len(before) :]
