@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from medsynth_ext.engines import StepTrainer, SyntheticBatch, SyntheticStep
-from medsynth_ext.engines import synthetic_step as module
+from medsynth_ext.engines import supervised_step as module
 
 
 class Recorder:

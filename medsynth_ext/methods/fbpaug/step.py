@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.inferers import Inferer, SimpleInferer
-from torch import nn
+from torch import Tensor, nn
 
-from medsynth_ext.engines import StepTrainer
-from medsynth_ext.engines.processes import rank_and_world
+from medsynth_ext.engines import SupervisedStep
 from medsynth_ext.methods.fbpaug.augmentation import SliceAugmentation
 
 __all__ = ["SliceStep", "sample_states"]
@@ -23,19 +21,15 @@ def sample_states(seed: int, first: int, count: int) -> list[np.random.RandomSta
     return [np.random.RandomState(np.random.Philox(key=key)) for key in keys]
 
 
-class SliceStep:
-    """One update on augmented slices.
-
-    Sample b of rank r in iteration i (from 1), with G samples per iteration over all processes, is augmented with the
-    random numbers of ``(seed, (i - 1) G + r B + b)``, so N processes see what one with the same G would see.
+class SliceStep(SupervisedStep):
+    """One update on augmented slices; the network gives one logit per pixel.
 
     Args:
         augmentation: from HU to network inputs.
         network: maps the image to logits.
         loss: ``loss(logits, label)``.
         optimizer: updates the network.
-        seed: key of the random numbers.
-        inferer: runs the network; a plain call when ``None``.
+        options: of ``SupervisedStep``.
     """
 
     def __init__(
@@ -44,26 +38,14 @@ class SliceStep:
         network: nn.Module,
         loss: Callable,
         optimizer: torch.optim.Optimizer,
-        *,
-        seed: int = 0,
-        inferer: Inferer | None = None,
+        **options: Any,
     ) -> None:
+        super().__init__(network, loss, optimizer, **options)
         self.augmentation = augmentation
-        self.network = network
-        self.loss = loss
-        self.optimizer = optimizer
-        self.seed = seed
-        self.inferer = SimpleInferer() if inferer is None else inferer
 
-    def __call__(self, engine: StepTrainer, batch: Mapping[str, Any]) -> dict[str, Any]:
-        image, label = (batch[key].to(engine.state.device, non_blocking=True) for key in ("image", "label"))
-        rank, world = rank_and_world()
-        first = ((engine.state.iteration - 1) * world + rank) * len(image)
-        image, label = self.augmentation(image, label, sample_states(self.seed, first, len(image)))
-        self.network.train()
-        with engine.autocast():
-            logits = self.inferer(image, self.network)
-        loss = self.loss(logits.float(), label)
-        engine.update(loss, self.optimizer)
-        lesion = logits.detach().float() > 0
-        return {"loss": loss.detach(), "image": image, "label": label, "pred": lesion.float()}
+    def make_pair(self, batch: Mapping[str, Any], first: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        image, label = (batch[key].to(device, non_blocking=True) for key in ("image", "label"))
+        return self.augmentation(image, label, sample_states(self.seed, first, len(image)))
+
+    def show(self, logits: Tensor) -> Tensor:
+        return (logits.float() > 0).float()
