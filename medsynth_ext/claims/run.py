@@ -25,7 +25,7 @@ def run_bundle(bundle: str | Path, **overrides: Any) -> list[Outcome]:
 
     Raises:
         FileNotFoundError: when the bundle has no claims.
-        ValueError: when the config has no entry of an override's name.
+        ValueError: when the config has no entry of an override's name, or the study refuses its settings.
     """
     path = Path(bundle) / "configs" / "claims.json"
     if not path.is_file():
@@ -37,7 +37,17 @@ def run_bundle(bundle: str | Path, **overrides: Any) -> list[Outcome]:
         if name not in parser.get():
             raise ValueError(f"{path} has no entry {name!r} that could be set to {value!r}")
         parser[name] = value
-    return parser.get_parsed_content("run")[-1]
+    try:
+        return parser.get_parsed_content("run")[-1]
+    except RuntimeError as error:
+        raise _root(error) from None
+
+
+def _root(error: BaseException) -> BaseException:
+    """What went wrong inside of an expression of a config: MONAI wraps it in a RuntimeError that shows the config."""
+    while str(error).startswith("Failed to evaluate") and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def run_study(

@@ -14,7 +14,7 @@ from medsynth_ext import ops
 from medsynth_ext.ops import CTGeometry
 from medsynth_ext.phantoms.shapes import Waves, flow_displacement
 
-__all__ = ["KERNELS", "ChestSlice", "chest_slice", "scan_slice"]
+__all__ = ["KERNELS", "ChestSlice", "chest_slice", "infect_lungs", "scan_slice"]
 
 FINE = 2  # anatomy is drawn, and projected, on pixels of half the size
 WATER_PER_MM = 0.02
@@ -44,8 +44,7 @@ def chest_slice(
         vessels: number of vessels in the lungs; 60 to 100 at random by default.
     """
     rng = np.random.default_rng([seed, 271])
-    axis = (torch.arange(FINE * size) - (FINE * size - 1) / 2) * spacing_mm / FINE
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    y, x = _fine_positions(FINE * size, spacing_mm)
     points = torch.stack([x.flatten(), y.flatten(), torch.zeros(x.numel())], 1)
     bend = flow_displacement(rng, points, strength_mm=3.0, wavelength_mm=(110.0, 260.0), steps=1)
     x, y = (x + bend[:, 0].view_as(x)), (y + bend[:, 1].view_as(y))
@@ -74,8 +73,52 @@ def chest_slice(
     _add_ribs(hu, x, y, lungs, rng, width - rim, depth - rim)
     infected = _add_lesions(hu, x, y, lungs, rng, int(rng.integers(0, 5)) if lesions is None else lesions)
     _add_vessels(hu, x, y, lungs, rng, int(rng.integers(60, 101)) if vessels is None else vessels)
-    coarse = [torch.nn.functional.avg_pool2d(mask[None].float(), FINE)[0] >= 0.5 for mask in (infected, lungs)]
-    return ChestSlice(hu, coarse[0], coarse[1], spacing_mm)
+    return ChestSlice(hu, _coarse(infected), _coarse(lungs), spacing_mm)
+
+
+def infect_lungs(
+    fine_hu: Tensor,  # (2 N, 2 N) HU
+    fine_lungs: Tensor,  # (2 N, 2 N) bool
+    seed: int,
+    *,
+    spacing_mm: float,
+    lesions: int | None = None,
+) -> ChestSlice:
+    """Put the phantom's infected regions into given lungs, those of a real CT for example.
+
+    Args:
+        fine_hu: the slice on pixels of half the size; not changed.
+        fine_lungs: where regions may be.
+        seed: addresses the regions.
+        spacing_mm: pixel size of the slice that comes of it, two of ``fine_hu``'s.
+        lesions: number of regions; 0 to 4 at random by default.
+
+    Raises:
+        ValueError: for a slice that is not square with an even number of pixels, or without lung.
+    """
+    _check_fine(fine_hu)
+    if fine_lungs.shape != fine_hu.shape or not fine_lungs.any():
+        raise ValueError(f"fine_lungs must be {tuple(fine_hu.shape)} with lung, got {tuple(fine_lungs.shape)}")
+    rng = np.random.default_rng([seed, 272])
+    y, x = _fine_positions(len(fine_hu), spacing_mm)
+    hu = fine_hu.clone()
+    infected = _add_lesions(hu, x, y, fine_lungs, rng, int(rng.integers(0, 5)) if lesions is None else lesions)
+    return ChestSlice(hu, _coarse(infected), _coarse(fine_lungs), spacing_mm)
+
+
+def _fine_positions(pixels: int, spacing_mm: float) -> tuple[Tensor, Tensor]:  # rows and columns in mm
+    axis = (torch.arange(pixels) - (pixels - 1) / 2) * spacing_mm / FINE
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return y, x
+
+
+def _coarse(mask: Tensor) -> Tensor:
+    return torch.nn.functional.avg_pool2d(mask[None].float(), FINE)[0] >= 0.5
+
+
+def _check_fine(fine_hu: Tensor) -> None:
+    if fine_hu.ndim != 2 or fine_hu.shape[0] != fine_hu.shape[1] or fine_hu.shape[0] % FINE:
+        raise ValueError(f"fine_hu must be (2 N, 2 N), got {tuple(fine_hu.shape)}")
 
 
 def _add_ribs(
@@ -177,8 +220,7 @@ def scan_slice(
     unknown = [name for name in kernels if name not in KERNELS]
     if unknown:
         raise ValueError(f"kernels must be among {', '.join(KERNELS)}, got {unknown[0]!r}")
-    if fine_hu.ndim != 2 or fine_hu.shape[0] != fine_hu.shape[1] or fine_hu.shape[0] % FINE:
-        raise ValueError(f"fine_hu must be (2 N, 2 N), got {tuple(fine_hu.shape)}")
+    _check_fine(fine_hu)
     size = fine_hu.shape[0] // FINE
     bins = math.ceil(math.sqrt(2) * size) + 1
     angles = torch.arange(views, dtype=torch.float64) * math.pi / views

@@ -25,6 +25,7 @@ class Settings:
         train_views: projections of their scans.
         test_slices: slices that are tested under every kernel.
         test_views: projections of their scans.
+        real_slices: slices of the real chest CT, where one is given.
         photons: mean count of an unattenuated ray.
         features: channels of the network.
         steps: training steps.
@@ -44,6 +45,7 @@ class Settings:
     train_views: int
     test_slices: int
     test_views: int
+    real_slices: int
     photons: float
     features: tuple[int, ...]
     steps: int

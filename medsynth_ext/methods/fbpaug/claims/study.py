@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.fbpaug.agreement import dice
 from medsynth_ext.methods.fbpaug.augmentation import SliceAugmentation
 from medsynth_ext.methods.fbpaug.claims.judging import make_claims
+from medsynth_ext.methods.fbpaug.claims.real_anatomy import real_chest_slices
 from medsynth_ext.methods.fbpaug.claims.scikit_chain import scikit_chain
 from medsynth_ext.methods.fbpaug.claims.settings import ARMS, SPLITS, NetworkArm, Settings
 from medsynth_ext.methods.fbpaug.network import ResidualUNet2D
 from medsynth_ext.methods.fbpaug.step import sample_states
-from medsynth_ext.phantoms.chest import KERNELS, chest_slice, scan_slice
+from medsynth_ext.phantoms.chest import KERNELS, ChestSlice, chest_slice, infect_lungs, scan_slice
 from medsynth_ext.transforms import RandFBPAug
 
 __all__ = ["FBPAugStudy"]
@@ -33,6 +34,7 @@ __all__ = ["FBPAugStudy"]
 TRAINED_ON = "soft"
 HELD_OUT = tuple(kernel for kernel in KERNELS if kernel != TRAINED_ON)
 SHARP = tuple(kernel for kernel in HELD_OUT if kernel.startswith("sharp"))
+REAL = "real"
 SPEED = "the whole chain on one slice, one thread, against scikit-image"
 
 
@@ -43,52 +45,67 @@ class FBPAugStudy(Study):
         settings: the numbers of one scale.
         device: where networks are trained.
         split: ``test``, or ``validation`` while choices are made.
+        chest_ct: a chest CT in HU whose anatomy is a second test (claim 8); without it that claim is left out.
 
     Raises:
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        device: str | torch.device = "cpu",
+        split: str = "test",
+        chest_ct: str | Path | None = None,
+    ) -> None:
         if split not in ("validation", "test"):
             raise ValueError(f"split must be one of validation, test, got {split!r}")
         self.settings = Settings.from_config(settings)
         self.device = str(device)
         self.split = split
+        self.chest_ct = None if chest_ct is None else Path(chest_ct)
 
     def arms(self) -> list[Arm]:
         numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
         timing = {key: numbers.pop(key) for key in ("speed_size", "speed_views", "repeats")}
         shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared["chest_ct"] = None if self.chest_ct is None else self.chest_ct.name
         seeds = self.settings.seeds
         arms = [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]
         return [*arms, Arm("speed", SPEED, (0,), timing, alone=True)]
 
     def claims(self) -> list[Claim]:
-        return make_claims(self.settings.thresholds, held_out=HELD_OUT, sharp=SHARP)
+        return make_claims(self.settings.thresholds, held_out=HELD_OUT, sharp=SHARP, real=self.chest_ct is not None)
 
     # Data
 
     def _file(self, item: str, data: Path) -> Path:
         s = self.settings
-        views = s.train_views if item == "train" else s.test_views
-        count = s.train_slices if item == "train" else s.test_slices
-        return data / f"{item}-{count}-{s.size}-{s.spacing_mm:g}-{views}-{s.photons:g}.pt"
+        count, views, _ = self._extent(item)
+        name = f"{self.chest_ct.name}-{self.split}" if self.chest_ct and item == REAL else item
+        return data / f"{name}-{count}-{s.size}-{s.spacing_mm:g}-{views}-{s.photons:g}.pt"
+
+    def _extent(self, item: str) -> tuple[int, int, tuple[str, ...]]:
+        """Number of slices, views of their scans, and kernels."""
+        s = self.settings
+        if item == "train":
+            return s.train_slices, s.train_views, (TRAINED_ON,)
+        return s.real_slices if item == REAL else s.test_slices, s.test_views, KERNELS
 
     def items(self, arms: Sequence[Arm]) -> list[str]:
-        return ["train", self.split] if any(arm.name in ARMS for arm in arms) else []
+        if not any(arm.name in ARMS for arm in arms):
+            return []
+        return ["train", self.split, *([] if self.chest_ct is None else [REAL])]
 
     def prepare(self, item: str, *, data: Path, progress: Progress) -> None:
         path, s = self._file(item, data), self.settings
         if path.is_file():
             return
-        training = item == "train"
-        kernels = (TRAINED_ON,) if training else KERNELS
-        count, views = (s.train_slices, s.train_views) if training else (s.test_slices, s.test_views)
+        count, views, kernels = self._extent(item)
         images: dict[str, list[Tensor]] = {kernel: [] for kernel in kernels}
         masks = []
-        for i in range(count):
-            seed = SPLITS[item] + i
-            chest = chest_slice(seed, size=s.size, spacing_mm=s.spacing_mm)
+        for i, (seed, chest) in enumerate(self._slices(item, count)):
             options: dict[str, Any] = {"spacing_mm": s.spacing_mm, "views": views, "photons": s.photons, "seed": seed}
             scans = scan_slice(chest.fine_hu, kernels=kernels, **options)
             for kernel in kernels:
@@ -98,6 +115,18 @@ class FBPAugStudy(Study):
         record = {**{kernel: torch.stack(parts) for kernel, parts in images.items()}, "lesions": torch.stack(masks)}
         with replacing(path) as temporary:
             torch.save(record, temporary)
+
+    def _slices(self, item: str, count: int) -> Iterator[tuple[int, ChestSlice]]:
+        """Seed and slice: phantoms, or the real chest with the phantoms' lesions."""
+        s = self.settings
+        if item != REAL:
+            for seed in range(SPLITS[item], SPLITS[item] + count):
+                yield seed, chest_slice(seed, size=s.size, spacing_mm=s.spacing_mm)
+            return
+        assert self.chest_ct is not None
+        real = real_chest_slices(self.chest_ct, count=count, size=s.size, spacing_mm=s.spacing_mm)
+        for seed, (hu, lungs) in enumerate(real, SPLITS[self.split]):
+            yield seed, infect_lungs(hu, lungs, seed, spacing_mm=s.spacing_mm)
 
     # Arms
 
@@ -114,7 +143,9 @@ class FBPAugStudy(Study):
             with replacing(weights) as temporary:
                 torch.save(network.state_dict(), temporary)
         progress(0.9, "testing")
-        return self._evaluate(network, torch.load(self._file(self.split, data), weights_only=True))
+        parts = {item: torch.load(self._file(item, data), weights_only=True) for item in self.items([arm])[1:]}
+        figures = {item: self._evaluate(network, record) for item, record in parts.items()}
+        return {**figures.pop(self.split), **figures}
 
     def _train(self, network: nn.Module, arm: NetworkArm, seed: int, data: Path, progress: Progress) -> None:
         s = self.settings
