@@ -1,6 +1,6 @@
 """Measure the operators against plain PyTorch and other packages, in one run.
 
-    python -m benchmarks [--only gmm,diffeo,blur,projector,ct_kernel,generator] [--rounds N] [--device cpu|cuda]
+    python -m benchmarks [--only gmm,diffeo,blur,projector,ct_kernel,mesh,generator] [--rounds N] [--device cpu|cuda]
                          [--out benchmarks/results]
 
 Results are written after every case, so a run may be stopped: OUT/benchmarks_<device>.json and a Markdown table, which
@@ -23,7 +23,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from benchmarks import bench_blur, bench_ct_kernel, bench_diffeo, bench_generator, bench_gmm, bench_projector
+from benchmarks import (
+    bench_blur,
+    bench_ct_kernel,
+    bench_diffeo,
+    bench_generator,
+    bench_gmm,
+    bench_mesh,
+    bench_projector,
+)
 from benchmarks.goals import SIZE, judge
 from benchmarks.harness import Row, measure
 from benchmarks.machine import facts
@@ -36,6 +44,7 @@ FAMILIES = {
     "diffeo": bench_diffeo.cases,
     "blur": bench_blur.cases,
     "ct_kernel": bench_ct_kernel.cases,
+    "mesh": bench_mesh.cases,
     "projector": bench_projector.cases,
     "generator": bench_generator.cases,
 }

@@ -81,6 +81,7 @@ GOALS = (
     Goal("FDK, against RTK's", "ct_cone_fdk", "ratio", 8, name="RTK FDK"),
     Goal("Reconstruction with another kernel, against scikit-image", "fbpaug", "ratio", 15, name="scikit-image"),
     Goal("Its quick mode, slices a second", "fbpaug_fft2", "rate", 1000 / 30),
+    Goal("Voxelisation of 8,610 triangles, meshes a second", "mesh", "rate", 1000 / 15),
     Goal("GMM sampling on an H200", "gmm", "time_us", 20, "cuda"),
     Goal("SVF, 7 steps, on an H200", "svf", "time_us", 400, "cuda"),
     Goal("Linear warp on an H200", "warp_linear", "time_us", 40, "cuda"),
@@ -88,6 +89,7 @@ GOALS = (
     Goal("Cone projection on an H200", "ct_cone", "time_us", 1000, "cuda"),
     Goal("Cone back-projection on an H200", "ct_cone_backproject", "time_us", 600, "cuda"),
     Goal("FDK on an H200", "ct_cone_fdk", "time_us", 800, "cuda"),
+    Goal("Voxelisation of 8,610 triangles on an H200", "mesh", "time_us", 500, "cuda"),
     Goal("Whole generator on an H200, samples a second", "generator", "rate", 500, "cuda"),
     Goal("Whole generator on an H200, samples a second (aim)", "generator", "rate", 2000, "cuda"),
 )

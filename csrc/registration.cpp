@@ -113,6 +113,19 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
       "synth_image_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, Tensor? bias_grid, Tensor? power, "
       "float[] clip, bool normalise, float eps, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
       "int[] index_origin, bool validate, Tensor(a!) out) -> ()");
+  // Voxels (B, parts, *shape) inside the closed parts of meshes: verts (B, V, 3) in voxels, faces (F, 3), part (F),
+  // slices (B) along the last axis instead of volumes; and open columns (B, parts). priority: [], or all parts in
+  // order.
+  m.def(
+      "voxelize_mesh(Tensor verts, Tensor faces, Tensor? part, int n_parts, int[] shape, int[] priority, "
+      "Tensor? slices, bool integer) -> (Tensor, Tensor)");
+  // Gradient to verts by the surface integral.
+  m.def(
+      "voxelize_mesh_backward(Tensor grad, Tensor verts, Tensor faces, Tensor? part, int n_parts, int[] shape, "
+      "int[] priority, Tensor? slices) -> Tensor");
+  m.def(
+      "voxelize_mesh_out(Tensor verts, Tensor faces, Tensor? part, int n_parts, int[] shape, int[] priority, "
+      "Tensor? slices, Tensor(a!) out) -> Tensor");
   // img at x + disp(x).
   m.def("warp(Tensor img, Tensor disp, int sampling, int border, float fill) -> Tensor");
   // Gradients to img and disp over the whole batch; empty where not wanted. Linear mode only.

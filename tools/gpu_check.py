@@ -20,6 +20,8 @@ from pathlib import Path
 from gpu_run import ROOT, Check, Stopped
 from gpu_stages import BUNDLE, STAGES
 
+FAMILIES = "gmm,diffeo,blur,ct_kernel,mesh,projector,generator"
+
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -32,7 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=BUNDLE / "models" / "model.pt", help="weights to start from")
     parser.add_argument("--only", default=",".join(STAGES), help="stages, separated by commas")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the benchmarks")
-    parser.add_argument("--families", default="gmm,diffeo,blur,projector,generator", help="families of the benchmarks")
+    parser.add_argument("--families", default=FAMILIES, help="families of the benchmarks")
     parser.add_argument("--size", type=int, help="edge of the volumes; 160, on the CPU 32")
     parser.add_argument(
         "--tests", action="append", default=[], metavar="ARG", help="arguments of pytest instead of -m gpu"

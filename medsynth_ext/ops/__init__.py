@@ -18,6 +18,7 @@ from medsynth_ext.ops.ct_reconstruction import ct_filter, fbp, fdk, short_scan_w
 from medsynth_ext.ops.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.gmm import gmm_sample, synth_image
 from medsynth_ext.ops.labels import map_labels
+from medsynth_ext.ops.mesh import finite_difference_shape_grad, voxelize_mesh
 from medsynth_ext.ops.projector import ct_adjoint, ct_backproject, ct_forward
 from medsynth_ext.ops.random import philox_raw, rand_int, rand_normal, rand_uniform, seed_from_torch
 from medsynth_ext.ops.resampling import resample, resize_field, simulate_resolution
@@ -37,6 +38,7 @@ __all__ = [
     "ct_forward",
     "fbp",
     "fdk",
+    "finite_difference_shape_grad",
     "gaussian_blur",
     "gmm_sample",
     "integrate_svf",
@@ -63,6 +65,7 @@ __all__ = [
     "synth_image",
     "volume_from_astra",
     "volume_to_astra",
+    "voxelize_mesh",
     "warp",
     "warp_labels",
     "warp_points",

@@ -37,9 +37,10 @@ def _lowered(result: Any, dtype: torch.dtype) -> Any:
 def float32_inside(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate an operator so that it computes in float32 where its arguments ``names`` are float16 or bfloat16.
 
-    The result comes back in their dtype, and ``out`` must have it; they may not be mixed with other float dtypes. Under
-    ``torch.autocast`` the rule is that of ``torch.amp.custom_fwd(cast_inputs=torch.float32)``: autocast is off inside,
-    half arguments count as float32, mixed or not, and the result is float32. Gradients pass in both cases.
+    The result comes back in their dtype, and ``out`` must have it, but integers stay integers; they may not be mixed
+    with other float dtypes. Under ``torch.autocast`` the rule is that of
+    ``torch.amp.custom_fwd(cast_inputs=torch.float32)``: autocast is off inside, half arguments count as float32, mixed
+    or not, and the result is float32. Gradients pass in both cases.
 
     Args:
         names: tensor arguments; the result takes its dtype from the first, so integer labels there stay untouched.
@@ -78,7 +79,7 @@ def float32_inside(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             if names[0] not in low:
                 return function(*wide, **options)
             dtype, out = tensors[names[0]].dtype, options.get("out")
-            if not isinstance(out, Tensor):
+            if not isinstance(out, Tensor) or not out.is_floating_point():
                 return cast(R, _lowered(function(*wide, **options), dtype))
             check_out(out, out.shape, dtype, out.device, list(tensors.values()))
             options["out"] = torch.empty_like(out, dtype=torch.float32)

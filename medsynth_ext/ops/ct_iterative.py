@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -114,25 +113,36 @@ def poisson_noise(
     return -torch.log(counts.clamp_min(least_counts) / full).to(proj.dtype)
 
 
-def _steps(name: str, iterations: int, progress: bool) -> Iterator[int]:
-    if iterations < 0:
-        raise ValueError(f"iterations must not be negative, got {iterations}")
-    return tqdm(range(iterations), desc=name, disable=not progress, leave=False)
-
-
 def _norms(value: Tensor, dims: int) -> Tensor:
     """Sums of squares per item, with axes kept for broadcasting, in float64."""
     return value.double().square().sum(tuple(range(value.ndim - dims, value.ndim)), keepdim=True)
 
 
-def _start(proj: Tensor, geometry: CTGeometry, start: Tensor | None) -> Tensor:
+def _begin(
+    name: str, proj: Tensor, geometry: CTGeometry, start: Tensor | None, iterations: int, progress: bool
+) -> tuple[Tensor, tqdm]:
+    """The first volume and the steps, after the checks that all iterations share."""
     check_projections(proj, geometry)
+    lead = proj.shape[: proj.ndim - geometry.dims]
+    if iterations < 0:
+        raise ValueError(f"iterations must not be negative, got {iterations}")
     if start is None:
-        return proj.new_zeros(*proj.shape[: proj.ndim - geometry.dims], *geometry.vol_shape)
-    check_volume(start, geometry)
-    if start.shape[: start.ndim - geometry.dims] != proj.shape[: proj.ndim - geometry.dims]:
-        raise ValueError(f"start must have the leading axes of proj, got {tuple(start.shape)} and {tuple(proj.shape)}")
-    return start.clone()
+        x = proj.new_zeros(*lead, *geometry.vol_shape)
+    else:
+        check_volume(start, geometry)
+        if start.shape[: start.ndim - geometry.dims] != lead:
+            raise ValueError(
+                f"start must have the leading axes of proj, got {tuple(start.shape)} and {tuple(proj.shape)}"
+            )
+        x = start.clone()
+    return x, tqdm(range(iterations), desc=name, disable=not progress, leave=False)
+
+
+def _show(bar: tqdm, residual: Tensor, proj: Tensor) -> None:
+    """The relative residual, where there is a bar."""
+    if not bar.disable:
+        share = float(residual.detach().norm() / proj.detach().norm().clamp_min(1e-30))
+        bar.set_postfix(residual=f"{share:.2e}")
 
 
 @float32_inside("proj", "start")
@@ -169,27 +179,21 @@ def sirt(
         TypeError: for another dtype, or something that is not a geometry.
         ValueError: for shapes that are not the geometry's, or options out of range.
     """
-    x = _start(proj, geometry, start)
     if not 0 < relaxation < 2:
         raise ValueError(f"relaxation must be between 0 and 2, got {relaxation}")
     if lower is not None and upper is not None and lower > upper:
         raise ValueError(f"lower must not be above upper, got {lower} and {upper}")
+    x, bar = _begin("SIRT", proj, geometry, start, iterations, progress)
     rows = ct_forward(proj.new_ones(geometry.vol_shape), geometry, model=model)
     cols = ct_adjoint(proj.new_ones(geometry.proj_shape), geometry, model=model)
     per_row, per_col = (torch.where(s > 0, 1 / s.clamp_min(1e-30), 0.0) for s in (rows, cols))
-    bar = _steps("SIRT", iterations, progress)
     for _ in bar:
         residual = proj - ct_forward(x, geometry, model=model)
-        if progress:
-            bar.set_postfix(residual=f"{_relative(residual, proj):.2e}")  # type: ignore[attr-defined]
+        _show(bar, residual, proj)
         x = x + relaxation * per_col * ct_adjoint(per_row * residual, geometry, model=model)
         if lower is not None or upper is not None:
             x = x.clamp(lower, upper)
     return x
-
-
-def _relative(residual: Tensor, proj: Tensor) -> float:
-    return float(residual.detach().norm() / proj.detach().norm().clamp_min(1e-30))
 
 
 @float32_inside("proj", "start")
@@ -221,22 +225,20 @@ def cgls(
         TypeError: for another dtype, or something that is not a geometry.
         ValueError: for shapes that are not the geometry's, or options out of range.
     """
-    x = _start(proj, geometry, start)
     if not 0 <= damping < math.inf:
         raise ValueError(f"damping must be finite and not negative, got {damping}")
+    x, bar = _begin("CGLS", proj, geometry, start, iterations, progress)
     dims = geometry.dims
     residual = proj - ct_forward(x, geometry, model=model)
     s = ct_adjoint(residual, geometry, model=model) - damping**2 * x
     direction, size = s, _norms(s, dims)
-    bar = _steps("CGLS", iterations, progress)
     for _ in bar:
         q = ct_forward(direction, geometry, model=model)
         bend = _norms(q, dims) + damping**2 * _norms(direction, dims)
         alpha = torch.where(bend > 0, size / bend.clamp_min(1e-300), 0.0).to(x.dtype)
         x = x + alpha * direction
         residual = residual - alpha * q
-        if progress:
-            bar.set_postfix(residual=f"{_relative(residual, proj):.2e}")  # type: ignore[attr-defined]
+        _show(bar, residual, proj)
         s = ct_adjoint(residual, geometry, model=model) - damping**2 * x
         before, size = size, _norms(s, dims)
         beta = torch.where(before > 0, size / before.clamp_min(1e-300), 0.0).to(x.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,6 +51,32 @@ def _arguments(geometry: CTGeometry, like: Tensor, model: str, *, adjoint: bool)
     return table, vol if adjoint else det, spacing, center, geometry.diverging, geometry.dims == 2, siddon
 
 
+def _run(
+    operator: str,
+    source: Tensor,
+    geometry: CTGeometry,
+    arguments: Callable[[], tuple[Any, ...]],
+    out: Tensor | None,
+    *,
+    to_volume: bool,
+    **options: Any,
+) -> Tensor:
+    """Run an operator with its arguments, or its twin with these options, over leading axes; into ``out`` if given."""
+    result = geometry.vol_shape if to_volume else geometry.proj_shape
+    shape = (*source.shape[: source.ndim - geometry.dims], *result)
+    if out is not None:
+        check_out(out, shape, source.dtype, source.device, (source,))
+    if not use_kernel(source):
+        return getattr(reference, operator)(source, geometry, **options, out=out)
+    vol, det = geometry.padded()[:2]
+    ends = (vol, (geometry.views, *det))
+    flat = source.reshape(-1, *ends[to_volume])
+    if out is None:
+        return getattr(torch.ops.medsynth_ext, operator)(flat, *arguments()).reshape(shape)
+    getattr(torch.ops.medsynth_ext, f"{operator}_out")(flat, *arguments(), out.view(-1, *ends[not to_volume]))
+    return out
+
+
 @float32_inside("vol")
 def ct_forward(
     vol: Tensor,  # (..., *vol_shape), 1/mm
@@ -82,19 +109,8 @@ def ct_forward(
     """
     check_volume(vol, geometry)
     one_of("model", model, _MODELS)
-    lead = vol.shape[: vol.ndim - geometry.dims]
-    shape = (*lead, *geometry.proj_shape)
-    if out is not None:
-        check_out(out, shape, vol.dtype, vol.device, (vol,))
-    if not use_kernel(vol):
-        return reference.ct_forward(vol, geometry, model=model, out=out)
-    padded = geometry.padded()
-    flat = vol.reshape(-1, *padded[0])
-    arguments = _arguments(geometry, vol, model, adjoint=False)
-    if out is None:
-        return torch.ops.medsynth_ext.ct_forward(flat, *arguments).reshape(shape)
-    torch.ops.medsynth_ext.ct_forward_out(flat, *arguments, out.view(-1, geometry.views, *padded[1]))
-    return out
+    arguments = partial(_arguments, geometry, vol, model, adjoint=False)
+    return _run("ct_forward", vol, geometry, arguments, out, to_volume=False, model=model)
 
 
 @float32_inside("proj")
@@ -127,19 +143,8 @@ def ct_adjoint(
     """
     check_projections(proj, geometry)
     one_of("model", model, _MODELS)
-    lead = proj.shape[: proj.ndim - geometry.dims]
-    shape = (*lead, *geometry.vol_shape)
-    if out is not None:
-        check_out(out, shape, proj.dtype, proj.device, (proj,))
-    if not use_kernel(proj):
-        return reference.ct_adjoint(proj, geometry, model=model, out=out)
-    padded = geometry.padded()
-    flat = proj.reshape(-1, geometry.views, *padded[1])
-    arguments = _arguments(geometry, proj, model, adjoint=True)
-    if out is None:
-        return torch.ops.medsynth_ext.ct_adjoint(flat, *arguments).reshape(shape)
-    torch.ops.medsynth_ext.ct_adjoint_out(flat, *arguments, out.view(-1, *padded[0]))
-    return out
+    arguments = partial(_arguments, geometry, proj, model, adjoint=True)
+    return _run("ct_adjoint", proj, geometry, arguments, out, to_volume=True, model=model)
 
 
 @float32_inside("proj")
@@ -184,22 +189,14 @@ def ct_backproject(
         refuse_grad("ct_backproject", "multiply the projections instead", scale=scale)
         if scale.shape != (geometry.views,):
             raise ValueError(f"scale must be ({geometry.views},), one number a view, got {tuple(scale.shape)}")
-    lead = proj.shape[: proj.ndim - geometry.dims]
-    shape = (*lead, *geometry.vol_shape)
-    if out is not None:
-        check_out(out, shape, proj.dtype, proj.device, (proj,))
-    if not use_kernel(proj):
-        return reference.ct_backproject(proj, geometry, weight=weight, scale=scale, out=out)
-    padded = geometry.padded()
-    table = geometry.matrix_table(proj.device)
-    factors = torch.ones(geometry.views) if scale is None else scale.detach()
-    weighted = weight == "fdk" and geometry.diverging
-    arguments = (table, factors.to(table.device, torch.float64), padded[0], weighted)
-    flat = proj.reshape(-1, geometry.views, *padded[1])
-    if out is None:
-        return torch.ops.medsynth_ext.ct_backproject(flat, *arguments).reshape(shape)
-    torch.ops.medsynth_ext.ct_backproject_out(flat, *arguments, out.view(-1, *padded[0]))
-    return out
+
+    def arguments() -> tuple[Any, ...]:
+        table = geometry.matrix_table(proj.device)
+        factors = torch.ones(geometry.views) if scale is None else scale.detach()
+        weighted = weight == "fdk" and geometry.diverging
+        return table, factors.to(table.device, torch.float64), geometry.padded()[0], weighted
+
+    return _run("ct_backproject", proj, geometry, arguments, out, to_volume=True, weight=weight, scale=scale)
 
 
 if use_kernel(torch.empty(0)):

@@ -193,8 +193,8 @@ def test_identity_keeps_hu_and_circle_false_keeps_the_corners() -> None:
     assert whole[0, 15:30, 15:25].mean().abs() < 15
 
 
-def test_spacing_rescales_the_frequency_up_to_the_cap() -> None:
-    w, a, b = torch.tensor([0.5, 1.0]), torch.tensor([1.0]), torch.tensor([1.0])
+def test_spacing_rescales_the_frequency_up_to_the_cap(device: torch.device) -> None:
+    w, a, b = (torch.tensor(values, device=device) for values in ([0.5, 1.0], [1.0], [1.0]))
     assert ops.kernel_gain(w, a, b, spacing_mm=2.0).tolist() == [[1.25, 1.5]]
     assert ops.kernel_gain(w, a, b, spacing_mm=0.5).tolist() == [[2.0, 2.5]]
 

@@ -94,12 +94,21 @@ CASES += [
     Case("ct_filter", {"proj": LINES}, {"tau": 1.0}),
     Case("rotate_project", {"image": values(1, 2, 6, 6)}, {"views": 4}),
 ]
+TETRAHEDRON = torch.tensor([[[0.5, 0.5, 0.75], [6.5, 1.5, 0.25], [1.5, 5.5, 0.5], [2.5, 2.5, 4.25]]])
+FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+CASES += [Case("voxelize_mesh", {"verts": TETRAHEDRON}, {"faces": FACES, "shape": (7, 6, 5)})]
 OF_OPERATORS = [  # written in terms of operators; they have no twins
     Case("fbp", {"proj": LINES}, {"geometry": SCAN}),
     Case("fdk", {"proj": values(1, 6, 3, 9)}, {"geometry": CONE}),
     Case("sirt", {"proj": LINES, "start": IMAGE}, {"geometry": SCAN, "iterations": 2, "progress": False}),
     Case("cgls", {"proj": LINES, "start": IMAGE}, {"geometry": SCAN, "iterations": 2, "progress": False}),
     Case("kernel_augment", {"image": values(2, 8, 8) * 99, "a": values(2), "b": values(2) / 4 + 1}, {"views": 6}),
+    Case(
+        "finite_difference_shape_grad",
+        {"parameters": values(1, 3) * 2, "grad": values(1, 9)},
+        {"eps": 0.75},
+        (lambda t: (torch.arange(9) < t.sum(-1, keepdim=True)).byte(),),
+    ),
     Case("poisson_noise", {"proj": LINES.abs()}, {"photons": 100.0, "seed": 3}),
 ]
 OF_LABELS = [

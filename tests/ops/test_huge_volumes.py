@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meshes import box
 
 from medsynth_ext import ops
 from medsynth_ext.ops import reference
@@ -18,6 +19,15 @@ def test_map_labels_reaches_the_last_of_more_than_two_to_the_31_voxels():
     labels[0, -1] = 1
     mapped = ops.map_labels(labels, torch.tensor([5, 7, 9], dtype=torch.uint8), out=labels)
     assert mapped[0, [0, 2**31 - 2, 2**31 - 1, 2**31, HUGE - 2, HUGE - 1]].tolist() == [5, 5, 9, 9, 9, 7]
+
+
+@pytest.mark.slow
+def test_voxelize_mesh_reaches_the_last_of_more_than_two_to_the_31_voxels():
+    verts, faces = box((1297.5, 1296.5, 1280.5), (1400.0, 1400.0, 1284.5))
+    found = ops.voxelize_mesh(verts[None], faces, shape=(1300, 1300, 1290), grad="none")[0, 0]
+    assert found.numel() > 2**31
+    assert found[1290:].sum() == 2 * 3 * 4
+    assert found[1298:, 1297:, 1281:1285].all()
 
 
 @pytest.mark.parametrize("make", ["rand_normal", "rand_uniform"])

@@ -199,6 +199,11 @@ def test_report_marks_an_unmet_goal(gpu_check: ModuleType) -> None:
     assert [line.split("|")[-2].strip() for line in lines if "at least" in line] == ["yes", "**no**"]
 
 
+def test_every_family_is_measured(gpu_check: ModuleType) -> None:
+    families = importlib.import_module("benchmarks.__main__").FAMILIES
+    assert gpu_check.parse_arguments([]).families.split(",") == list(families)
+
+
 @pytest.mark.parametrize("arguments", [["--only", "build,nothing"], ["--minutes", "0"], ["--patience", "-1"]])
 def test_wrong_argument_is_refused(gpu_check: ModuleType, arguments: list[str]) -> None:
     with pytest.raises(SystemExit):

@@ -6,6 +6,7 @@ from medsynth_ext.ops.reference.ct_reconstruction import ct_filter, fbp, fdk
 from medsynth_ext.ops.reference.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.reference.gmm import gmm_sample, synth_image
 from medsynth_ext.ops.reference.labels import map_labels_out
+from medsynth_ext.ops.reference.mesh import voxelize_mesh
 from medsynth_ext.ops.reference.projector import ct_adjoint, ct_backproject, ct_forward
 from medsynth_ext.ops.reference.random import philox_raw, rand_int, rand_normal, rand_uniform
 from medsynth_ext.ops.reference.resampling import resample, resize_field, simulate_resolution
@@ -36,6 +37,7 @@ __all__ = [
     "rotate_project",
     "simulate_resolution",
     "synth_image",
+    "voxelize_mesh",
     "warp",
     "warp_labels",
     "warp_points",

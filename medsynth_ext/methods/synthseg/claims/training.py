@@ -103,7 +103,7 @@ def train(
         return 0.5 * (1 + math.cos(math.pi * done))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    losses: list[Tensor] = []
+    losses = torch.zeros(settings.steps, device=device)  # one block: small ones in between would break up the heap
     for step in range(settings.steps):
         image, target = pairs(seed=seed, index=step * settings.batch_size, batch_size=settings.batch_size)
         image = image.contiguous(memory_format=torch.channels_last_3d)
@@ -115,10 +115,10 @@ def train(
         nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
         optimizer.step()
         schedule.step()
-        losses.append(loss.detach())
+        losses[step] = loss.detach()
         if step % 10 == 9:
-            progress((step + 1) / settings.steps, f"step {step + 1}, loss {losses[-1].item():.3f}")
-    values = torch.stack(losses).tolist()
+            progress((step + 1) / settings.steps, f"step {step + 1}, loss {losses[step].item():.3f}")
+    values = losses.tolist()
     if not all(math.isfinite(value) for value in values):
         raise RuntimeError(f"the training with seed {seed} diverged: the loss became {values[-1]}")
     return values
