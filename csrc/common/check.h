@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "types.h"
+#include "workspace.h"
 
 namespace medsynth {
 
@@ -61,6 +62,16 @@ inline void check_shape(const Tensor& t, const char* name, const std::vector<int
     same = same && t.size(static_cast<int64_t>(d)) == want[d];
   }
   STD_TORCH_CHECK(same, name, " must have shape ", text, "), got ", shape_of(t));
+}
+
+constexpr int64_t kFreshBytes = int64_t{8} << 20;  // a smaller block is likely to be one that was used before
+
+// A new tensor on the device of `like` for a kernel to fill.
+inline Tensor new_output(const Tensor& like, const std::vector<int64_t>& shape) {
+  Tensor out = torch::stable::new_empty(like, shape);
+  const int64_t bytes = out.numel() * static_cast<int64_t>(out.element_size());
+  if (!out.is_cuda() && bytes >= kFreshBytes) prefer_huge_pages(out.mutable_data_ptr(), bytes);
+  return out;
 }
 
 // An `out` that a kernel may write to: right shape, dtype, device, and contiguous (no copy back).

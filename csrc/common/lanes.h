@@ -157,6 +157,32 @@ inline __attribute__((always_inline)) void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+#ifdef __AVX2__
+// Integers of floats, rounded down or half to even; the smallest integer for what does not fit and for a NaN.
+inline __attribute__((always_inline)) VecI floor_to_int(VecF a) {
+#ifdef __AVX512F__
+  return bit_copy<VecI>(_mm512_cvt_roundps_epi32(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+#else
+  return bit_copy<VecI>(_mm256_cvttps_epi32(_mm256_floor_ps(a)));
+#endif
+}
+inline __attribute__((always_inline)) VecI round_to_int(VecF a) {
+#ifdef __AVX512F__
+  return bit_copy<VecI>(_mm512_cvtps_epi32(a));
+#else
+  return bit_copy<VecI>(_mm256_cvtps_epi32(a));
+#endif
+}
+// One bit per lane of what a comparison gave.
+inline __attribute__((always_inline)) uint32_t lane_bits(VecI mask) {
+#ifdef __AVX512F__
+  return _mm512_movepi32_mask(bit_copy<__m512i>(mask));
+#else
+  return static_cast<uint32_t>(_mm256_movemask_ps(bit_copy<__m256>(mask)));
+#endif
+}
+#endif
+
 #endif  // __CUDACC__
 
 // The same constant in every lane.

@@ -36,11 +36,18 @@ void* workspace(int slot, int64_t bytes) {
     buffer.data = nullptr;
     throw std::bad_alloc();
   }
-#ifdef MADV_HUGEPAGE
-  madvise(buffer.data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
-#endif
+  prefer_huge_pages(buffer.data, rounded);
   buffer.bytes = rounded;
   return buffer.data;
+}
+
+void prefer_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr auto page = static_cast<uintptr_t>(kHugePage);
+  const auto begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }
 
 int64_t workspace_bytes() {

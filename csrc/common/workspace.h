@@ -11,6 +11,9 @@ namespace medsynth {
 // apart. Valid until the calling thread asks for the same slot again. Throws std::bad_alloc when there is no memory.
 void* workspace(int slot, int64_t bytes);
 int64_t workspace_bytes();
+// Asks for huge pages under a large block of fresh memory: its first use then costs a quarter. The bytes stay as they
+// are.
+void prefer_huge_pages(void* data, int64_t bytes);
 // Frees the scratch of the calling thread.
 void release_workspaces();
 

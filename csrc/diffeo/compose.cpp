@@ -58,7 +58,7 @@ Tensor compose(Tensor u1, Tensor u2, int64_t border) {
   u1 = torch::stable::contiguous(u1);
   u2 = torch::stable::contiguous(u2);
   ComposeParams p = params(u1, u2, border);
-  Tensor out = torch::stable::new_empty(u2, result_shape(p, u2));
+  Tensor out = new_output(u2, result_shape(p, u2));
   forward(u2, p, out);
   return out;
 }

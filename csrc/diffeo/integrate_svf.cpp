@@ -48,7 +48,7 @@ void integrate_svf_out(Tensor velocity, int64_t steps, int64_t border, bool inve
 Tensor integrate_svf(Tensor velocity, int64_t steps, int64_t border, bool inverse) {
   velocity = torch::stable::contiguous(velocity);
   IntegrateSvfParams p = params(velocity, steps, border, inverse);
-  Tensor out = torch::stable::empty_like(velocity);
+  Tensor out = new_output(velocity, sizes_of(velocity));
   p.out = out.mutable_data_ptr();
   forward(velocity, p);
   return out;
@@ -57,8 +57,8 @@ Tensor integrate_svf(Tensor velocity, int64_t steps, int64_t border, bool invers
 std::tuple<Tensor, Tensor> integrate_svf_saving(Tensor velocity, int64_t steps, int64_t border, bool inverse) {
   velocity = torch::stable::contiguous(velocity);
   IntegrateSvfParams p = params(velocity, steps, border, inverse);
-  Tensor out = torch::stable::empty_like(velocity);
-  Tensor levels = torch::stable::new_empty(velocity, {p.batch, steps, p.grid.voxels(), 4});
+  Tensor out = new_output(velocity, sizes_of(velocity));
+  Tensor levels = new_output(velocity, {p.batch, steps, p.grid.voxels(), 4});
   p.out = out.mutable_data_ptr();
   p.levels = levels.mutable_data_ptr();
   forward(velocity, p);
@@ -74,7 +74,7 @@ Tensor integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int64
   check_same_dtype(velocity, "velocity", grad, "grad");
   check_same_device(velocity, "velocity", grad, "grad");
   grad = torch::stable::contiguous(grad);
-  Tensor out = torch::stable::empty_like(velocity);
+  Tensor out = new_output(velocity, sizes_of(velocity));
   if (velocity.numel() == 0) return out;
   p.grad = grad.const_data_ptr();
   p.out = out.mutable_data_ptr();

@@ -26,13 +26,6 @@ typedef float Four __attribute__((vector_size(16)));  // one voxel
 
 #define MEDSYNTH_INLINE inline __attribute__((always_inline))
 
-MEDSYNTH_INLINE VecI floor_to_int(VecF a) {
-#ifdef __AVX512F__
-  return bit_copy<VecI>(_mm512_cvt_roundps_epi32(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
-#else
-  return bit_copy<VecI>(_mm256_cvttps_epi32(_mm256_floor_ps(a)));
-#endif
-}
 MEDSYNTH_INLINE Pair fused(Pair a, Pair b, Pair c) { return _mm256_fmadd_ps(a, b, c); }
 MEDSYNTH_INLINE Four fused(Four a, Four b, Four c) { return _mm_fmadd_ps(a, b, c); }
 template <class V>

@@ -1,6 +1,6 @@
 #include "../common/dispatch.h"
-#include "warp_avx512.h"
 #include "warp_rows.h"
+#include "warp_vector.h"
 
 namespace medsynth {
 inline namespace MEDSYNTH_ISA_NAMESPACE {
@@ -29,28 +29,39 @@ void location_gradient(const WarpBackwardParams& p, const Row<T>& row, const Chu
   }
 }
 
-#if defined(__AVX512F__)
-// The same for voxels k to k + 15; false when the border rules need the general code.
-bool location_gradient16(const WarpBackwardParams& p, const SourceGrid& grid, const Row<float>& row,
-                         const Chunk<float>& chunk, int k, float gq[3][kChunk]) {
+#ifdef __AVX2__
+// The same for a whole chunk; false when it is too far from the grid.
+bool chunk_gradient(const WarpBackwardParams& p, const VectorGrid& grid, const Row<float>& row,
+                    const Chunk<float>& chunk, float gq[3][kChunk]) {
   const WarpParams& f = p.forward;
-  const LocalBounds bounds(f, chunk.base);
-  __m512 q[3];
-  if (k + 16 > chunk.count || !bounds.fits || !load_inside(bounds, f.border, chunk, k, q)) return false;
+  CellChunk cells;
+  if (!grid.locate(chunk, cells)) return false;
   const int64_t out_voxels = volume_of(f.out_size);
-  const float* src = static_cast<const float*>(f.src) + row.b * f.src_stride;
-  const float* grad = grad_at(p, row, chunk) + k;
-  const Cells16 cells = cells16(grid, bounds, q);
-  __m512 sums[3] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+  const float *src = static_cast<const float*>(f.src) + row.b * f.src_stride, *grad = grad_at(p, row, chunk);
   for (int64_t c = 0; c < f.channels; ++c) {
-    add_gradient16(grid, src + c * grid.voxels, cells, _mm512_loadu_ps(grad + c * out_voxels), sums);
+    prefetch_next_row<false>(grid, src + c * grid.voxels, cells.first, chunk.count, row.ahead);
   }
-  for (int d = 0; d < 3; ++d) {
-    const __m512 at = _mm512_load_ps(chunk.local[d] + k);  // beyond the clamped border nothing changes
-    const __mmask16 beyond =
-        _mm512_cmp_ps_mask(at, bounds.low[d], _CMP_LT_OQ) | _mm512_cmp_ps_mask(at, bounds.high[d], _CMP_GT_OQ);
-    _mm512_store_ps(gq[d] + k, _mm512_mask_mov_ps(sums[d], beyond, _mm512_setzero_ps()));
+  for (int k = 0; k < chunk.count; k += 8) {
+    const int left = chunk.count - k;
+    Eight sums[3] = {};
+    for (int64_t c = 0; c < f.channels; ++c) {
+      const float* from = grad + c * out_voxels + k;
+      Eight g{};
+      if (left >= 8) {
+        g = load<Eight>(from);
+      } else {
+        __builtin_memcpy(&g, from, static_cast<size_t>(left) * sizeof(float));
+      }
+      add_gradient8(grid, src + c * grid.voxels, cells, k, g, sums);
+    }
+    for (int d = 0; d < 3; ++d) store(gq[d] + k, sums[d]);
   }
+  if (f.border == Border::clamp) grid.clear_beyond(chunk, gq);
+  each_bit(cells.general, [&](int k) {
+    float one[3];
+    location_gradient(p, row, chunk, k, one);
+    for (int d = 0; d < 3; ++d) gq[d][k] = one[d];
+  });
   return true;
 }
 #endif
@@ -58,22 +69,27 @@ bool location_gradient16(const WarpBackwardParams& p, const SourceGrid& grid, co
 // dL/dq of a whole chunk.
 template <class T>
 void chunk_gradient(const WarpBackwardParams& p, const Row<T>& row, const Chunk<T>& chunk, T gq[3][kChunk]) {
-#if defined(__AVX512F__)
-  const bool vector = sizeof(T) == 4 && SourceGrid::fits(p.forward);
-  const SourceGrid grid(p.forward);
-#endif
-  for (int k = 0; k < chunk.count; k += 16) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) {
-      if (vector && location_gradient16(p, grid, row, chunk, k, gq)) continue;
-    }
-#endif
-    for (int i = k; i < k + 16 && i < chunk.count; ++i) {
-      T one[3];
-      location_gradient(p, row, chunk, i, one);
-      for (int d = 0; d < 3; ++d) gq[d][i] = one[d];
+  for (int k = 0; k < chunk.count; ++k) {
+    T one[3];
+    location_gradient(p, row, chunk, k, one);
+    for (int d = 0; d < 3; ++d) gq[d][k] = one[d];
+  }
+}
+
+constexpr int64_t kStreamBytes = int64_t{24} << 20;  // a gradient beyond this does not stay in the last cache
+
+// Copies values, past the caches where `stream` is set.
+template <class T>
+void copy_values(const T* from, int count, [[maybe_unused]] bool stream, T* to) {
+  int k = 0;
+#ifdef __AVX2__
+  if constexpr (sizeof(T) == 4) {
+    if (stream && reinterpret_cast<uintptr_t>(to) % sizeof(Eight) == 0) {
+      for (; k + 8 <= count; k += 8) _mm256_stream_ps(to + k, load<Eight>(from + k));
     }
   }
+#endif
+  __builtin_memcpy(to + k, from + k, static_cast<size_t>(count - k) * sizeof(T));
 }
 
 // The gradients to the moved location w and, summed over each plane, to the matrix.
@@ -82,6 +98,11 @@ void backward_locations(const WarpBackwardParams& p, const ColumnTable<T>& colum
   const WarpParams& f = p.forward;
   const int64_t planes = f.out_size[0], lines = f.out_size[1], out_voxels = volume_of(f.out_size);
   const int first = 3 - f.dims;
+  const bool stream = f.batch * f.dims * out_voxels * static_cast<int64_t>(sizeof(T)) > kStreamBytes;
+#ifdef __AVX2__
+  const bool vector = sizeof(T) == 4 && VectorGrid::fits(f) && f.src_size[2] >= 2;
+  const VectorGrid grid(f);
+#endif
   parallel_for(0, f.batch * planes, 1, [&](int64_t begin, int64_t end) {
     for (int64_t plane = begin; plane < end; ++plane) {
       double sums[12] = {};
@@ -89,13 +110,21 @@ void backward_locations(const WarpBackwardParams& p, const ColumnTable<T>& colum
         const int64_t at = (row.z * lines + row.y) * f.out_size[2] + chunk.x0;
         T* moved = p.grad_moved ? static_cast<T*>(p.grad_moved) + row.b * f.dims * out_voxels + at : nullptr;
         alignas(64) T gq[3][kChunk];
+#ifdef __AVX2__
+        if constexpr (sizeof(T) == 4) {
+          if (!vector || !chunk_gradient(p, grid, row, chunk, gq)) chunk_gradient(p, row, chunk, gq);
+        } else {
+          chunk_gradient(p, row, chunk, gq);
+        }
+#else
         chunk_gradient(p, row, chunk, gq);
+#endif
         for (int c = first; moved != nullptr && c < 3; ++c) {
           const T m0 = static_cast<T>(row.affine.m[0][c]), m1 = static_cast<T>(row.affine.m[1][c]);
           const T m2 = static_cast<T>(row.affine.m[2][c]);
           T* to = moved + (c - first) * out_voxels;
           if (f.matrix == nullptr) {
-            __builtin_memcpy(to, gq[c], static_cast<size_t>(chunk.count) * sizeof(T));
+            copy_values(gq[c], chunk.count, stream, to);
             continue;
           }
 #pragma omp simd
@@ -196,6 +225,71 @@ void scatter_chunk(const WarpBackwardParams& p, const Row<T>& row, const Chunk<T
   }
 }
 
+#ifdef __AVX2__
+// Adds the corners of `count` cells to the four lines along x that they lie on.
+inline void add_lines(const int32_t* first, const float (&corners)[8][kChunk], int count, float* const (&lines)[4]) {
+  for (int k = 0; k < count; ++k) {
+    const int64_t at = first[k];
+    MEDSYNTH_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      lines[i][at] += corners[2 * i][k];
+      lines[i][at + 1] += corners[2 * i + 1][k];
+    }
+  }
+}
+
+// The same for a whole chunk whose cells all belong to the part that is wanted, in the same order.
+void scatter_cells(const WarpBackwardParams& p, const VectorGrid& grid, const Row<float>& row,
+                   const Chunk<float>& chunk, const CellChunk& cells) {
+  const WarpParams& f = p.forward;
+  float* to = static_cast<float*>(p.grad_src) + row.b * f.channels * grid.voxels;
+  const float* grad = grad_at(p, row, chunk);
+  alignas(64) float g[kChunk] = {}, corners[8][kChunk];
+  for (int64_t c = 0; c < f.channels; ++c, to += grid.voxels, grad += volume_of(f.out_size)) {
+    prefetch_next_row<true>(grid, to, cells.first, chunk.count, row.ahead);
+    __builtin_memcpy(g, grad, static_cast<size_t>(chunk.count) * sizeof(float));
+    for (int k = 0; k < chunk.count; k += kLanes) {
+      const VecF z1 = load<VecF>(cells.weight[0] + k), y1 = load<VecF>(cells.weight[1] + k);
+      const VecF x1 = load<VecF>(cells.weight[2] + k), x0 = 1.0f - x1, y0 = 1.0f - y1;
+      const VecF g1 = load<VecF>(g + k) * z1, g0 = load<VecF>(g + k) * (1.0f - z1);
+      const VecF lines[4] = {g0 * y0, g0 * y1, g1 * y0, g1 * y1};
+      MEDSYNTH_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        store(corners[2 * i] + k, lines[i] * x0);
+        store(corners[2 * i + 1] + k, lines[i] * x1);
+      }
+    }
+    float* const lines[4] = {to, to + grid.step[1], to + grid.step[0], to + grid.step[0] + grid.step[1]};
+    add_lines(cells.first, corners, chunk.count, lines);
+  }
+}
+
+// Adds the voxels of a chunk as scatter_chunk does; false when the chunk is too far from the grid. `inner` is the
+// number of elements of a slab of one voxel along `axis`.
+bool scatter_vectors(const WarpBackwardParams& p, const VectorGrid& grid, const Row<float>& row,
+                     const Chunk<float>& chunk, int axis, Range own, int64_t inner) {
+  CellChunk cells;
+  if (!grid.locate(chunk, cells)) return false;
+  if (cells.general != 0) {
+    scatter_chunk(p, row, chunk, axis, own);
+    return true;
+  }
+  int32_t low = cells.first[0], high = low;
+  for (int k = 1; k < chunk.count; ++k) {
+    low = cells.first[k] < low ? cells.first[k] : low;
+    high = cells.first[k] > high ? cells.first[k] : high;
+  }
+  const int64_t from = low / inner, to = high / inner + (grid.step[axis] > 0 ? 1 : 0);
+  if (to < own.low || from > own.high) return true;
+  if (from >= own.low && to <= own.high) {
+    scatter_cells(p, grid, row, chunk, cells);
+  } else {
+    scatter_chunk(p, row, chunk, axis, own);
+  }
+  return true;
+}
+#endif
+
 template <class T>
 void clear_slab(const WarpBackwardParams& p, int64_t b, int axis, Range own) {
   const WarpParams& f = p.forward;
@@ -214,12 +308,22 @@ void backward_source(const WarpBackwardParams& p, const ColumnTable<T>& columns)
   const int axis = f.src_size[0] > 1 ? 0 : f.src_size[1] > 1 ? 1 : 2;
   const int64_t rows = f.out_size[0] * f.out_size[1], threads = thread_count(), length = f.src_size[axis];
   const int64_t wanted = (threads + f.batch - 1) / f.batch, slabs = wanted < length ? wanted : length;
+#ifdef __AVX2__
+  const bool vector = sizeof(T) == 4 && VectorGrid::fits(f) && f.src_size[2] >= 2;
+  const VectorGrid grid(f);
+  const int64_t inner = volume_of(f.src_size) / length;
+#endif
   parallel_for(0, f.batch * slabs, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / slabs, slab = i % slabs;
       const Range own{length * slab / slabs, length * (slab + 1) / slabs - 1};
       clear_slab<T>(p, b, axis, own);
       walk_rows(f, columns, b * rows, (b + 1) * rows, [&](const Row<T>& row, const Chunk<T>& chunk) {
+#ifdef __AVX2__
+        if constexpr (sizeof(T) == 4) {
+          if (vector && scatter_vectors(p, grid, row, chunk, axis, own, inner)) return;
+        }
+#endif
         if (slabs > 1) {
           const Range r = touched(f, chunk, axis);
           if (r.high < own.low || r.low > own.high) return;

@@ -1,6 +1,6 @@
 #include "../common/dispatch.h"
-#include "warp_avx512.h"
 #include "warp_rows.h"
+#include "warp_vector.h"
 
 namespace medsynth {
 inline namespace MEDSYNTH_ISA_NAMESPACE {
@@ -27,37 +27,32 @@ void linear_voxels(const WarpParams& p, const Row<T>& row, const Chunk<T>& chunk
   }
 }
 
-#if defined(__AVX512F__)
-void linear_chunk16(const WarpParams& p, const SourceGrid& grid, const Row<float>& row, const Chunk<float>& chunk) {
-  const LocalBounds bounds(p, chunk.base);
-  if (!bounds.fits) return linear_voxels(p, row, chunk, 0, chunk.count);
+#ifdef __AVX2__
+void linear_chunk(const WarpParams& p, const VectorGrid& grid, const Row<float>& row, const Chunk<float>& chunk) {
+  CellChunk cells;
+  if (!grid.locate(chunk, cells)) return linear_voxels(p, row, chunk, 0, chunk.count);
   const int64_t out_voxels = volume_of(p.out_size);
   const float* src = static_cast<const float*>(p.src) + row.b * p.src_stride;
   float* out = out_at<float>(p, row, chunk);
-  for (int k = 0; k < chunk.count; k += 16) {
-    const int left = chunk.count - k;
-    __m512 q[3];
-    if (!load_inside(bounds, p.border, chunk, k, q)) {
-      linear_voxels(p, row, chunk, k, left < 16 ? chunk.count : k + 16);
-      continue;
-    }
-    const __mmask16 keep = left < 16 ? static_cast<__mmask16>((1u << left) - 1) : 0xFFFF;
-    const Cells16 cells = cells16(grid, bounds, q);
-    for (int64_t c = 0; c < p.channels; ++c) {
-      _mm512_mask_storeu_ps(out + c * out_voxels + k, keep, linear16(grid, src + c * grid.voxels, cells));
-    }
+  const int whole = chunk.count & ~7;
+  for (int64_t c = 0; c < p.channels; ++c, src += grid.voxels, out += out_voxels) {
+    prefetch_next_row<false>(grid, src, cells.first, chunk.count, row.ahead);
+    for (int k = 0; k < whole; k += 8) store(out + k, linear8(grid, src, cells, k));
+    if (whole == chunk.count) continue;
+    const Eight rest = linear8(grid, src, cells, whole);
+    __builtin_memcpy(out + whole, &rest, static_cast<size_t>(chunk.count - whole) * sizeof(float));
   }
+  each_bit(cells.general, [&](int k) { linear_voxels(p, row, chunk, k, k + 1); });
 }
 #endif
 
 template <class T>
 void warp_linear(const WarpParams& p) {
-#if defined(__AVX512F__)
+#ifdef __AVX2__
   if constexpr (sizeof(T) == 4) {
-    if (SourceGrid::fits(p)) {
-      const SourceGrid grid(p);
-      return for_each_chunk<T>(p,
-                               [&](const Row<T>& row, const Chunk<T>& chunk) { linear_chunk16(p, grid, row, chunk); });
+    if (VectorGrid::fits(p) && p.src_size[2] >= 2) {
+      const VectorGrid grid(p);
+      return for_each_chunk<T>(p, [&](const Row<T>& row, const Chunk<T>& chunk) { linear_chunk(p, grid, row, chunk); });
     }
   }
 #endif
@@ -87,47 +82,83 @@ void nearest_voxels(const WarpParams& p, const Outside<E>& o, const Row<T>& row,
   }
 }
 
-#if defined(__AVX512F__)
+#ifdef __AVX2__
+// out[k] = src[element[k]], one by one: faster here than the gather instructions that a vectorised loop would take.
 template <class E>
-void nearest_chunk16(const WarpParams& p, const SourceGrid& grid, const Outside<E>& o, const Row<float>& row,
-                     const Chunk<float>& chunk) {
-  const LocalBounds bounds(p, chunk.base);
-  if (!bounds.fits) return nearest_voxels(p, o, row, chunk, 0, chunk.count);
-  const int64_t out_voxels = volume_of(p.out_size);
-  const E* src = static_cast<const E*>(p.src) + row.b * p.src_stride;
-  E* out = out_at<E>(p, row, chunk);
-  uint64_t fill = 0;
-  __builtin_memcpy(&fill, &o.fill, sizeof(E));
-  for (int k = 0; k < chunk.count; k += 16) {
-    const int left = chunk.count - k;
-    __mmask16 lost = 0;
-    if (o.image) {
-      for (const auto& local : chunk.local) {
-        const __m512 q = _mm512_load_ps(local + k);
-        lost |= _mm512_cmp_ps_mask(q, q, _CMP_UNORD_Q);
-      }
-    }
-    Nearest16 n;
-    if (lost != 0 || !nearest16(grid, bounds, p.border, chunk, k, n)) {
-      nearest_voxels(p, o, row, chunk, k, left < 16 ? chunk.count : k + 16);
-      continue;
-    }
-    const __mmask16 keep = left < 16 ? static_cast<__mmask16>((1u << left) - 1) : 0xFFFF;
-    for (int64_t c = 0; c < p.channels; ++c) {
-      copy16<sizeof(E)>(grid, src + c * grid.voxels, n, fill, keep, out + c * out_voxels + k);
-    }
-  }
+__attribute__((optimize("no-tree-vectorize"))) void copy_elements(const E* src, const int32_t* element, int count,
+                                                                  E* out) {
+#pragma GCC unroll 8
+  for (int k = 0; k < count; ++k) out[k] = src[element[k]];
 }
+
+// Chunks of one thread between locating and copying: their elements have been asked for, and a few hundred voxels later
+// they have come.
+template <class E>
+class NearestQueue {
+ public:
+  NearestQueue(const WarpParams& p, const VectorGrid& grid, const Outside<E>& outside)
+      : p_(p), grid_(grid), outside_(outside) {}
+
+  void add(const Row<float>& row, const Chunk<float>& chunk) {
+    if (count_ == kWaiting) copy();
+    Entry& e = entries_[(first_ + count_) % kWaiting];
+    if (!grid_.locate(chunk, e.nearest)) return nearest_voxels(p_, outside_, row, chunk, 0, chunk.count);
+    if (p_.border == Border::reflect) {
+      each_bit(e.nearest.outside,
+               [&](int k) { e.nearest.element[k] = static_cast<int32_t>(nearest_element(p_, chunk.at(k))); });
+    }
+    e.src = static_cast<const E*>(p_.src) + row.b * p_.src_stride;
+    e.out = out_at<E>(p_, row, chunk);
+    e.count = chunk.count;
+    for (int64_t c = 0; c < p_.channels; ++c) prefetch(e.src + c * grid_.voxels, e.nearest.element, e.count);
+    ++count_;
+  }
+  void finish() {
+    while (count_ > 0) copy();
+  }
+
+ private:
+  static constexpr int kWaiting = 6;
+
+  struct Entry {
+    NearestChunk nearest;
+    const E* src;
+    E* out;
+    int count;
+  };
+
+  void copy() {
+    const Entry& e = entries_[first_];
+    const int64_t out_voxels = volume_of(p_.out_size);
+    for (int64_t c = 0; c < p_.channels; ++c) {
+      E* out = e.out + c * out_voxels;
+      copy_elements(e.src + c * grid_.voxels, e.nearest.element, e.count, out);
+      if (p_.border == Border::zeros) each_bit(e.nearest.outside, [&](int k) { out[k] = outside_.fill; });
+      if (outside_.image) each_bit(e.nearest.lost, [&](int k) { out[k] = outside_.lost; });
+    }
+    first_ = (first_ + 1) % kWaiting;
+    --count_;
+  }
+
+  const WarpParams& p_;
+  const VectorGrid& grid_;
+  const Outside<E>& outside_;
+  Entry entries_[kWaiting];
+  int first_ = 0, count_ = 0;
+};
 #endif
 
 template <class E, class T>
 void warp_nearest(const WarpParams& p, const Outside<E>& outside) {
-#if defined(__AVX512F__)
+#ifdef __AVX2__
   if constexpr (sizeof(T) == 4) {
-    if (SourceGrid::fits(p) && volume_of(p.src_size) >= 4) {
-      const SourceGrid grid(p);
-      return for_each_chunk<T>(
-          p, [&](const Row<T>& row, const Chunk<T>& chunk) { nearest_chunk16(p, grid, outside, row, chunk); });
+    if (VectorGrid::fits(p)) {
+      const VectorGrid grid(p);
+      return for_each_range<T>(p, [&](const ColumnTable<T>& columns, int64_t begin, int64_t end) {
+        NearestQueue<E> queue(p, grid, outside);
+        walk_rows(p, columns, begin, end, [&](const Row<T>& row, const Chunk<T>& chunk) { queue.add(row, chunk); });
+        queue.finish();
+      });
     }
   }
 #endif
@@ -136,16 +167,66 @@ void warp_nearest(const WarpParams& p, const Outside<E>& outside) {
 }
 
 template <class L, class T>
-void warp_vote(const WarpParams& p) {
+void vote_voxels(const WarpParams& p, const Row<T>& row, const Chunk<T>& chunk, int k, int end) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
-  for_each_chunk<T>(p, [&](const Row<T>& row, const Chunk<T>& chunk) {
-    const L* src = static_cast<const L*>(p.src) + row.b * p.src_stride;
-    L* out = out_at<L>(p, row, chunk);
+  const L* src = static_cast<const L*>(p.src) + row.b * p.src_stride;
+  L* out = out_at<L>(p, row, chunk);
+  for (; k < end; ++k) {
+    const Location<T> at = chunk.at(k);
+    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels + k] = vote_label(p, at, src + c * voxels);
+  }
+}
+
+#ifdef __AVX2__
+// Most cells have one label only and are done with that; the general code does what has no weights.
+template <class L>
+void vote_chunk(const WarpParams& p, const VectorGrid& grid, const Row<float>& row, const Chunk<float>& chunk) {
+  CellChunk cells;
+  if (!grid.locate(chunk, cells)) return vote_voxels<L>(p, row, chunk, 0, chunk.count);
+  const int64_t out_voxels = volume_of(p.out_size);
+  const L* src = static_cast<const L*>(p.src) + row.b * p.src_stride;
+  L* out = out_at<L>(p, row, chunk);
+  uint64_t general = cells.general;
+  for (int64_t c = 0; c < p.channels; ++c, src += grid.voxels, out += out_voxels) {
+    prefetch_next_row<false>(grid, src, cells.first, chunk.count, row.ahead);
     for (int k = 0; k < chunk.count; ++k) {
-      const Location<T> at = chunk.at(k);
-      for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels + k] = vote_label(p, at, src + c * voxels);
+      L label[8];
+      float weight[8];
+      bool mixed = false;
+      for (int i = 0; i < 8; ++i) {
+        label[i] = src[cells.first[k] + (i & 4 ? grid.step[0] : 0) + (i & 2 ? grid.step[1] : 0) + (i & 1)];
+        mixed |= label[i] != label[0];
+      }
+      out[k] = label[0];
+      if (!mixed) continue;
+      for (int i = 0; i < 8; ++i) {
+        const auto of_axis = [&](int d, bool upper) { return upper ? cells.weight[d][k] : 1.0f - cells.weight[d][k]; };
+        weight[i] = of_axis(0, i & 4) * of_axis(1, i & 2) * of_axis(2, i & 1);
+      }
+      if (weight[0] != weight[0]) {
+        general |= uint64_t{1} << k;
+      } else {
+        out[k] = most_votes(label, weight, 8);
+      }
     }
-  });
+  }
+  each_bit(general, [&](int k) { vote_voxels<L>(p, row, chunk, k, k + 1); });
+}
+#endif
+
+template <class L, class T>
+void warp_vote(const WarpParams& p) {
+#ifdef __AVX2__
+  if constexpr (sizeof(T) == 4) {
+    if (VectorGrid::fits(p) && p.src_size[2] >= 2) {
+      const VectorGrid grid(p);
+      return for_each_chunk<T>(p,
+                               [&](const Row<T>& row, const Chunk<T>& chunk) { vote_chunk<L>(p, grid, row, chunk); });
+    }
+  }
+#endif
+  for_each_chunk<T>(p,
+                    [&](const Row<T>& row, const Chunk<T>& chunk) { vote_voxels<L>(p, row, chunk, 0, chunk.count); });
 }
 
 template <class E, class T>

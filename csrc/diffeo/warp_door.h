@@ -153,7 +153,7 @@ inline void run_warp(WarpCall& c, Tensor& out) {
 
 inline Tensor new_warp(WarpCall c) {
   STD_TORCH_CHECK(c.src.dim() >= 3, "the source must be (B, C, *spatial), got ", shape_of(c.src));
-  Tensor out = torch::stable::new_empty(c.src, warp_out_shape(c));
+  Tensor out = new_output(c.src, warp_out_shape(c));
   run_warp(c, out);
   return out;
 }
@@ -178,8 +178,8 @@ inline std::tuple<Tensor, Tensor, Tensor> run_warp_backward(WarpCall c, Tensor g
     moved_shape.push_back(f.out_size[d]);
   }
   const std::vector<int64_t> none{0};
-  Tensor grad_src = torch::stable::new_empty(c.src, src ? src_shape : none);
-  Tensor grad_moved = torch::stable::new_empty(c.src, moved ? moved_shape : none);
+  Tensor grad_src = new_output(c.src, src ? src_shape : none);
+  Tensor grad_moved = new_output(c.src, moved ? moved_shape : none);
   Tensor grad_matrix = torch::stable::new_empty(
       c.src, matrix ? std::vector<int64_t>{f.batch, f.dims, f.dims + 1} : none, ScalarType::Double);
   if (f.batch == 0) return {grad_src, grad_moved, grad_matrix};

@@ -167,6 +167,23 @@ MEDSYNTH_HD void add_location_gradient(const Cell<T>& c, const T* src, T fill, T
   grad[2] = std::fma(g, c.mix(0, low, high), grad[2]);
 }
 
+// The label with the largest sum of the n weights, which add up to one; ties go to the smallest label.
+template <class T, class L>
+MEDSYNTH_HD L most_votes(const L* label, const T* weight, int n) {
+  L best = label[0];
+  T most = T(-1);
+  for (int i = 0; i < n; ++i) {
+    T sum = T(0);
+    for (int k = 0; k < n; ++k) sum += label[k] == label[i] ? weight[k] : T(0);
+    if (sum > T(0.51)) return label[i];  // more than all others together, whatever rounding does
+    if (sum > most || (sum == most && label[i] < best)) {
+      most = sum;
+      best = label[i];
+    }
+  }
+  return best;
+}
+
 // The label with the largest sum of linear weights; ties go to the smallest label.
 template <class T, class L>
 MEDSYNTH_HD L vote_label(const WarpParams& p, const Location<T>& at, const L* src) {
@@ -192,18 +209,7 @@ MEDSYNTH_HD L vote_label(const WarpParams& p, const Location<T>& at, const L* sr
   if (same && !partly_outside) return label[0];
   label[8] = fill;
   weight[8] = T(1) - inside;
-  const int n = partly_outside ? 9 : 8;
-  L best = label[0];
-  T most = T(-1);
-  for (int i = 0; i < n; ++i) {
-    T sum = T(0);
-    for (int k = 0; k < n; ++k) sum += label[k] == label[i] ? weight[k] : T(0);
-    if (sum > most || (sum == most && label[i] < best)) {
-      most = sum;
-      best = label[i];
-    }
-  }
-  return best;
+  return most_votes(label, weight, partly_outside ? 9 : 8);
 }
 
 }  // namespace MEDSYNTH_ISA_NAMESPACE

@@ -50,6 +50,7 @@ struct Row {
   const ColumnTable<T>& columns;
   Affine affine{};
   int64_t b = 0, z = 0, y = 0;
+  int64_t ahead = 0;  // elements of the source from a location to that of the next row, about
   const T* rows[3] = {nullptr, nullptr, nullptr};  // displacement along this row, per spatial axis (padded to three)
 
   Row(const WarpParams& params, const ColumnTable<T>& table) : p(params), columns(table) {}
@@ -59,7 +60,14 @@ struct Row {
 
   // Goes to row (b, z, y); `load` false when b is the one of the call before.
   void move_to(int64_t sample, int64_t plane, int64_t line, bool load) {
-    if (load) affine = load_affine(p, sample);
+    if (load) {
+      affine = load_affine(p, sample);
+      ahead = 0;
+      for (int d = 0; d < 3; ++d) {
+        const double step = affine.m[d][1];
+        ahead = ahead * p.src_size[d] + (step > -1e6 && step < 1e6 ? static_cast<int64_t>(std::rint(step)) : 0);
+      }
+    }
     b = sample;
     z = plane;
     y = line;
@@ -198,14 +206,21 @@ void walk_rows(const WarpParams& p, const ColumnTable<T>& columns, int64_t begin
   }
 }
 
-// Calls f(row, chunk) for every stretch of the output; rows are split over the threads.
+// Calls f(columns, begin, end) for ranges of rows that together are the output, one for each thread.
 template <class T, class F>
-void for_each_chunk(const WarpParams& p, const F& f) {
+void for_each_range(const WarpParams& p, const F& f) {
   const ColumnTable<T> columns = make_columns<T>(p);
   const int64_t lines = p.out_size[1], planes = p.out_size[0], width = p.out_size[2];
   if (width == 0) return;
   parallel_for(0, p.batch * planes * lines, 16384 / (width + 1) + 1,
-               [&](int64_t begin, int64_t end) { walk_rows(p, columns, begin, end, f); });
+               [&](int64_t begin, int64_t end) { f(columns, begin, end); });
+}
+
+// Calls f(row, chunk) for every stretch of the output; rows are split over the threads.
+template <class T, class F>
+void for_each_chunk(const WarpParams& p, const F& f) {
+  for_each_range<T>(
+      p, [&](const ColumnTable<T>& columns, int64_t begin, int64_t end) { walk_rows(p, columns, begin, end, f); });
 }
 
 }  // namespace MEDSYNTH_ISA_NAMESPACE

@@ -73,7 +73,7 @@ Tensor synth_image(Tensor labels, Tensor means, Tensor stds, std::optional<Tenso
                    int64_t sample_offset, int64_t stream, std::vector<int64_t> index_shape,
                    std::vector<int64_t> index_origin, bool validate) {
   STD_TORCH_CHECK(labels.dim() >= 2 && means.dim() == 3, "labels must be (B, *S) and means (B, K, C)");
-  Tensor out = torch::stable::new_empty(means, gmm_shape(labels, means.size(2)));
+  Tensor out = new_output(means, gmm_shape(labels, means.size(2)));
   GmmInputs inputs{labels, means, stds, lut};
   run(inputs, bias_grid, power, clip, normalise, eps, seed, sample_offset, stream, index_shape, index_origin, validate,
       out);

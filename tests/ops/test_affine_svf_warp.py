@@ -71,6 +71,19 @@ def test_agrees_with_float64_twin(size, window, rule: str, border: str, name: st
         torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("border", ["clamp", "zeros", "reflect"])
+def test_stretches_near_and_far_from_the_source_agree_with_the_twin(border: str, name: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    src = torch.randint(0, 9, (1, 1, 4, 6, 37), generator=generator, dtype=torch.int32)
+    matrix = torch.eye(3, 4, dtype=torch.float64)[None]
+    matrix[0, 2] = torch.tensor([3.0, 0.0, 262144.0, -(2.0**24)])  # columns from 2**24 before the source to far behind
+    options = {"out_shape": (4, 6, 300), "border": border, "fill": 5.0}
+    want = reference.affine_svf_warp(src, matrix, **options)
+    with use_instruction_set(name):
+        assert torch.equal(ops.affine_svf_warp(src, matrix.float(), **options), want)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_labels_keep_their_dtype(dtype: torch.dtype) -> None:
     src, matrix, disp, options = make((9, 17, 30), (4, 5, 71), "corner", torch.float32)

@@ -17,6 +17,9 @@ SHAPES = [
     ((11, 13), (9, 40)),
     ((1, 6, 1), (3, 2, 5)),
     ((19,), (50,)),
+    ((3, 20, 130), (2, 21, 200)),  # several stretches of a row, and a tail
+    ((40, 70), (33, 129)),
+    ((4, 1, 2), (3, 4, 67)),
 ]
 
 
@@ -76,6 +79,42 @@ def test_wild_displacements_do_no_harm(border: str, value: float) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize(("size", "out_size"), SHAPES)
+def test_float32_gradients_agree_with_float64_twin(size, out_size, border: str, name: str) -> None:
+    img, disp = make(size, out_size, torch.float32)
+    grad = torch.randn(2, 2, *out_size, generator=torch.Generator().manual_seed(1))
+    inputs = [t.double().requires_grad_() for t in (img, disp)]
+    want = torch.autograd.grad(reference.warp(*inputs, border=border, fill=0.5), inputs, grad.double())
+    inputs = [t.requires_grad_() for t in (img, disp)]
+    with use_instruction_set(name):
+        got = torch.autograd.grad(ops.warp(*inputs, border=border, fill=0.5), inputs, grad)
+    for g, w in zip(got, want, strict=True):
+        torch.testing.assert_close(g.double(), w, rtol=0, atol=3e-5 * w.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("border", BORDERS)
+def test_wild_displacements_reach_no_other_gradient(border: str, name: str) -> None:
+    img, disp = make((5, 6, 40), (5, 6, 40), torch.float32)
+    img, disp = img[:1], disp[:1]
+    lost = torch.zeros(1, 1, 5, 6, 40, dtype=torch.bool)
+    lost[..., ::7] = True
+    wild = torch.where(lost, torch.tensor(float("nan")), disp)
+    grads = []
+    for field, weight in ((wild, torch.ones_like(img)), (disp, (~lost).float().expand_as(img))):
+        inputs = [img.clone().requires_grad_(), field.clone().requires_grad_()]
+        with use_instruction_set(name):
+            grads.append(torch.autograd.grad(ops.warp(*inputs, border=border), inputs, weight))
+    kept = ~lost.expand_as(disp)
+    assert torch.equal(grads[0][1][kept], grads[1][1][kept])
+    assert grads[0][1][~kept].isnan().all()
+    clean = ~grads[0][0].isnan()
+    assert clean.any()
+    torch.testing.assert_close(grads[0][0][clean], grads[1][0][clean])
+
+
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize(("size", "out_size"), [((4, 3, 5), (3, 4, 2)), ((4, 5), (3, 6)), ((6,), (7,))])
 def test_gradcheck(size, out_size, border: str, device: torch.device) -> None:
@@ -118,18 +157,23 @@ def test_transpose_is_the_adjoint() -> None:
     torch.testing.assert_close((out * y).sum(), (img * adjoint).sum(), rtol=1e-12, atol=0)
 
 
-def test_result_does_not_depend_on_threads_or_batch_split() -> None:
-    img, disp = make((9, 17, 40), (9, 17, 40), torch.float32)
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("size", [(9, 17, 140), (31, 90), (200,)])
+def test_result_does_not_depend_on_threads_or_batch_split(size: tuple[int, ...], border: str) -> None:
+    img, disp = make(size, size, torch.float32)
     threads = torch.get_num_threads()
     results = []
-    for count in (1, 2):
+    for count, split in ((1, 2), (2, 2), (5, 1)):  # with five threads the source's gradient is shared out in slabs
         torch.set_num_threads(count)
-        i, d = img.clone().requires_grad_(), disp.clone().requires_grad_()
-        out = ops.warp(i, d)
-        results.append((out, *torch.autograd.grad(out.square().sum(), (i, d))))
+        parts = []
+        for b in range(0, 2, split):
+            i, d = img[b : b + split].clone().requires_grad_(), disp[b : b + split].clone().requires_grad_()
+            out = ops.warp(i, d, border=border)
+            parts.append((out.detach(), *torch.autograd.grad(out.square().sum(), (i, d))))
+        results.append([torch.cat(values) for values in zip(*parts, strict=True)])
     torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-    assert torch.equal(torch.cat([ops.warp(img[b : b + 1], disp[b : b + 1]) for b in range(2)]), results[0][0])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_opcheck() -> None:

@@ -18,6 +18,8 @@ SHAPES = [
     ((11, 13), (9, 40)),
     ((1, 2, 1), (3, 2, 5)),
     ((19,), (50,)),
+    ((3, 20, 130), (2, 21, 200)),  # several stretches of a row, and a tail
+    ((40, 70), (33, 129)),
 ]
 
 
@@ -57,6 +59,16 @@ def test_vote_is_the_argmax_of_the_warped_one_hot(device: torch.device) -> None:
     want = reference.warp(one_hot, disp.double()).argmax(1, keepdim=True)
     got = ops.warp_labels(labels.to(device), disp.double().to(device), mode="vote")
     assert torch.equal(got.cpu(), want)
+
+
+@pytest.mark.parametrize("name", ["base", "avx2", "avx512"])
+@pytest.mark.parametrize("border", BORDERS)
+def test_vote_on_regions_equals_the_twin(border: str, name: str) -> None:
+    labels, disp = make((3, 4, 6), (20, 21, 90))
+    regions = F.interpolate(labels.double(), size=(20, 21, 90)).to(torch.int16)  # most cells have one label only
+    want = reference.warp_labels(regions, disp.double(), mode="vote", border=border, fill=7)
+    with use_instruction_set(name):
+        assert torch.equal(ops.warp_labels(regions, disp, mode="vote", border=border, fill=7), want)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "vote"])
