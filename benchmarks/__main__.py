@@ -1,7 +1,7 @@
 """Measure the operators against plain PyTorch and other packages, in one run.
 
-    python -m benchmarks [--only gmm,diffeo,blur,projector,ct_kernel,mesh,generator] [--rounds N] [--device cpu|cuda]
-                         [--out benchmarks/results]
+    python -m benchmarks [--only gmm,diffeo,blur,heatmap,projector,ct_kernel,mesh,generator] [--rounds N]
+                         [--device cpu|cuda] [--out benchmarks/results]
 
 Results are written after every case, so a run may be stopped: OUT/benchmarks_<device>.json and a Markdown table, which
 for a complete run at full size is docs/benchmarks.md (docs/benchmarks_cuda.md). The exit status is 1 when a peer's
@@ -29,6 +29,7 @@ from benchmarks import (
     bench_diffeo,
     bench_generator,
     bench_gmm,
+    bench_heatmap,
     bench_mesh,
     bench_projector,
 )
@@ -43,6 +44,7 @@ FAMILIES = {
     "gmm": bench_gmm.cases,
     "diffeo": bench_diffeo.cases,
     "blur": bench_blur.cases,
+    "heatmap": bench_heatmap.cases,
     "ct_kernel": bench_ct_kernel.cases,
     "mesh": bench_mesh.cases,
     "projector": bench_projector.cases,

@@ -21,6 +21,8 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   // Gradients to u1 and to u2, both with the whole batch.
   m.def("compose_backward(Tensor grad, Tensor u1, Tensor u2, int border) -> (Tensor, Tensor)");
   m.def("compose_out(Tensor u1, Tensor u2, int border, Tensor(a!) out) -> ()");
+  // int32 labels of the connected regions of masks (N, *S), in raster order; full: corners connect, else faces.
+  m.def("connected_components(Tensor mask, bool full) -> Tensor");
   // The exact transpose of ct_forward: projections (N, views, rows, cols) -> volumes (N, Z, Y, X).
   m.def(
       "ct_adjoint(Tensor proj, Tensor vectors, int[] vol_shape, float[] spacing, float[] center, bool diverging, bool "
@@ -62,6 +64,23 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   m.def(
       "gmm_sample_out(Tensor labels, Tensor means, Tensor stds, Tensor? lut, SymInt seed, SymInt sample_offset, "
       "int stream, int[] index_shape, int[] index_origin, bool validate, Tensor(a!) out) -> ()");
+  // Density moments of maps (N, *S), weights 0 softmax of beta h, 1 h above the threshold; window 0: all voxels.
+  // Returns float64 mass (N), mean (N, D), covariance (N, D, D), third central moments (N, D, D, D) or nothing, and the
+  // state (N, 3) that the backward needs.
+  m.def(
+      "heatmap_moments(Tensor maps, int weights, float beta, float threshold, int window, bool third) -> (Tensor, "
+      "Tensor, Tensor, Tensor, Tensor)");
+  // The gradient to maps as weights times constant (N) + linear (N, D) v + v quadratic (N, D, D) v, v from the mean.
+  m.def(
+      "heatmap_moments_backward(Tensor maps, Tensor state, Tensor mean, Tensor constant, Tensor linear, Tensor "
+      "quadratic, int weights, float beta, float threshold, int window) -> Tensor");
+  // The largest voxel of maps (N, *S): refined coordinates (N, D), value (N), index (N) or -1; refine 0 none, 1
+  // parabola, 2 log_parabola, 3 dark, 4 centre of mass.
+  m.def("heatmap_peak(Tensor maps, int refine, int window, float smooth) -> (Tensor, Tensor, Tensor)");
+  // The first max_peaks local maxima: coordinates (N, K, D), values (N, K), how many (N).
+  m.def(
+      "heatmap_peaks_nms(Tensor maps, float threshold, float radius, int max_peaks, int window, int refine, float "
+      "smooth, int border, float[] spacing, bool all_ties) -> (Tensor, Tensor, Tensor)");
   // Scaling and squaring of velocity (B, D, *S), in voxels; border 0 clamp, 1 zeros, 2 reflect.
   m.def("integrate_svf(Tensor velocity, int steps, int border, bool inverse) -> Tensor");
   // `levels` from integrate_svf_saving, or an empty tensor.
@@ -89,6 +108,22 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   m.def(
       "rand_uniform_out(float low, float high, SymInt seed, SymInt sample_offset, int stream, int[] index_shape, "
       "int[] index_origin, Tensor(a!) out) -> ()");
+  // Sums over regions 1..regions of labels (N, H, W), with q (N, H, W) uint8: (N, regions, 11) int64, see
+  // region_sums.h; cut (N, regions, 4) parts regions in two, for (N, 2 regions, 11).
+  m.def("region_sums(Tensor labels, Tensor q, Tensor? cut, int regions) -> Tensor");
+  // Gaussians at points (M, D) with sigma and half widths of their boxes (M, D) and amplitudes (M), into maps (maps,
+  // *size); order and offsets say which points belong to which map, without them point i belongs to map i.
+  m.def(
+      "render_heatmaps(Tensor points, Tensor sigma, Tensor half, Tensor amplitude, Tensor? order, Tensor? offsets, int "
+      "maps, int[] size, bool sum) -> Tensor");
+  // Gradients to points, sigma and amplitude.
+  m.def(
+      "render_heatmaps_backward(Tensor grad, Tensor points, Tensor sigma, Tensor half, Tensor amplitude, Tensor? "
+      "order, "
+      "Tensor? offsets, bool sum) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "render_heatmaps_out(Tensor points, Tensor sigma, Tensor half, Tensor amplitude, Tensor? order, Tensor? offsets, "
+      "int maps, int[] size, bool sum, Tensor(a!) out) -> ()");
   // Separable resize of (B, C, *S) to size; scale multiplies channels (empty: none).
   m.def("resample(Tensor x, int[] size, int rule, int sampling, int border, float[] scale) -> Tensor");
   // Its transpose; the map's outputs may be a window at origin of a grid of shape full (empty: the whole).

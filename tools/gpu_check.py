@@ -20,7 +20,7 @@ from pathlib import Path
 from gpu_run import ROOT, Check, Stopped
 from gpu_stages import BUNDLE, STAGES
 
-FAMILIES = "gmm,diffeo,blur,ct_kernel,mesh,projector,generator"
+FAMILIES = "gmm,diffeo,blur,heatmap,ct_kernel,mesh,projector,generator"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -1,5 +1,17 @@
 """Metrics that MONAI lacks."""
 
 from medsynth_ext.metrics.label_surface_distance import LabelSurfaceDistance
+from medsynth_ext.metrics.landmark_error import LandmarkError
+from medsynth_ext.metrics.landmark_tables import detection_rows, error_rows, write_rows, write_summary
+from medsynth_ext.metrics.point_detection import PointDetection, detection_scores
 
-__all__ = ["LabelSurfaceDistance"]
+__all__ = [
+    "LabelSurfaceDistance",
+    "LandmarkError",
+    "PointDetection",
+    "detection_rows",
+    "detection_scores",
+    "error_rows",
+    "write_rows",
+    "write_summary",
+]

@@ -12,12 +12,17 @@ from torch import Tensor
 
 from medsynth_ext.ops._checks import check_out, check_same
 
-__all__ = ["float32_inside"]
+__all__ = ["float32_inside", "widened"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOW = (torch.float16, torch.bfloat16)
+
+
+def widened(x: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32: for operators whose results, such as coordinates, half precision cannot hold."""
+    return x.float() if isinstance(x, Tensor) and x.dtype in _LOW else x
 
 
 def _refuse_mixture(tensors: dict[str, Tensor]) -> None:

@@ -1,6 +1,8 @@
 """MONAI transforms, array and dictionary forms, usable in any pipeline."""
 
 from medsynth_ext.transforms.fbpaug import FBPAug, FBPAugd
+from medsynth_ext.transforms.heatmaps_to_landmarks import HeatmapsToLandmarks, HeatmapsToLandmarksd
+from medsynth_ext.transforms.landmarks_to_heatmaps import LandmarksToHeatmaps, LandmarksToHeatmapsd
 from medsynth_ext.transforms.posteriors_to_labels import PosteriorsToLabels, PosteriorsToLabelsd
 from medsynth_ext.transforms.rand_fbpaug import RandFBPAug, RandFBPAugd
 from medsynth_ext.transforms.rand_low_resolution import RandLowResolution, RandLowResolutiond
@@ -12,6 +14,10 @@ from medsynth_ext.transforms.resample_to_spacing import ResampleToSpacing, Resam
 __all__ = [
     "FBPAug",
     "FBPAugd",
+    "HeatmapsToLandmarks",
+    "HeatmapsToLandmarksd",
+    "LandmarksToHeatmaps",
+    "LandmarksToHeatmapsd",
     "PosteriorsToLabels",
     "PosteriorsToLabelsd",
     "RandFBPAug",

@@ -97,6 +97,35 @@ CASES += [
 TETRAHEDRON = torch.tensor([[[0.5, 0.5, 0.75], [6.5, 1.5, 0.25], [1.5, 5.5, 0.5], [2.5, 2.5, 4.25]]])
 FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
 CASES += [Case("voxelize_mesh", {"verts": TETRAHEDRON}, {"faces": FACES, "shape": (7, 6, 5)})]
+LANDMARKS = {"points": values(2, 3, 2).abs() * 4, "sigma": values(2, 3, 2).abs() + 1}
+SHOWN = torch.tensor([[True, False, True], [True, True, True]])
+INDEX = torch.tensor([0, 1, 1])
+CASES += [
+    Case("render_gaussian_heatmaps", LANDMARKS, {"size": (6, 7), "amplitude": "density", "visible": SHOWN}),
+    Case(
+        "render_gaussian_heatmaps_ragged",
+        {k: v[0] for k, v in LANDMARKS.items()},
+        {
+            "size": (6, 7),
+            "batch_index": INDEX,
+            "channel_index": INDEX.flip(0),
+            "batch": 2,
+            "n_channels": 2,
+        },
+    ),
+    Case("render_point_map", {"points": LANDMARKS["points"]}, {"valid": SHOWN, "size": (6, 7), "sigma": 1.5}),
+    Case("sample_at_points", {"feat": IMAGE, "pts": LANDMARKS["points"][:1]}, {}),
+]
+OF_MAPS = [  # half precision is read exactly; coordinates and counts, which it does not hold, are those of float32
+    Case("heatmap_peak", {"h": IMAGE}, {"refine": "com"}),
+    Case("heatmap_peaks_nms", {"h": IMAGE}, {"max_peaks": 2}),
+    Case("heatmap_peaks_maxpool", {"h": IMAGE[:, :1]}, {"topk": 3, "lower": 3}),
+    Case("soft_argmax", {"h": IMAGE}, {"beta": 3.0}),
+    Case("heatmap_moments", {"p": IMAGE[0].abs()}, {"spacing": 0.5}),
+    Case("quantize_probability", {"prob": IMAGE}, {}),
+    Case("otsu_threshold", {"prob": IMAGE[:, :1]}, {}),
+    Case("match_points", {"predictions": LANDMARKS["points"], "labels": LANDMARKS["points"] + 0.5}, {"radius": 2.0}),
+]
 OF_OPERATORS = [  # written in terms of operators; they have no twins
     Case("fbp", {"proj": LINES}, {"geometry": SCAN}),
     Case("fdk", {"proj": values(1, 6, 3, 9)}, {"geometry": CONE}),
@@ -122,6 +151,9 @@ WITHOUT_FLOATS |= {f"{what}_{way}_astra" for what in ("projections", "volume") f
 WITHOUT_FLOATS |= {"AIR_ZERO_HU", "WATER_AIR_HU", "kernel_gain"}
 WITHOUT_FLOATS |= {"poisson_counts"}  # half precision does not hold counts beyond 256 or 2048
 
+WITHOUT_FLOATS |= {"RegionStats", "binary_dilation", "binary_erosion", "binary_opening", "connected_components"}
+WITHOUT_FLOATS |= {"region_stats", "split_regions"}
+
 WITHOUT_OUT = {"lab2im_matrix", "rotate_project"}
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -130,7 +162,7 @@ ops_and_twins = pytest.mark.parametrize("module", [ops, reference], ids=["ops", 
 
 
 def test_every_operator_has_a_case():
-    assert {case.operator for case in CASES + OF_OPERATORS + OF_LABELS} | WITHOUT_FLOATS == set(ops.__all__)
+    assert {case.operator for case in CASES + OF_MAPS + OF_OPERATORS + OF_LABELS} | WITHOUT_FLOATS == set(ops.__all__)
 
 
 @every_case
@@ -151,6 +183,26 @@ def test_result_of_what_is_built_on_operators_is_that_of_float32(case, dtype):
     assert torch.equal(case.call(floats=low), wanted.to(dtype))
     with torch.autocast("cpu", dtype):
         assert torch.equal(case.call(floats=low), wanted)
+
+
+@pytest.mark.parametrize("case", OF_MAPS, ids=str)
+@both_types
+def test_what_is_read_from_maps_is_that_of_float32(case, dtype):
+    low = case.cast(dtype)
+    wanted = case.call(floats={name: value.float() for name, value in low.items()})
+    with torch.autocast("cpu", dtype):
+        mixed = case.call(floats=low)
+    for result in (case.call(floats=low), mixed):
+        torch.testing.assert_close(result, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@both_types
+@ops_and_twins
+def test_gradient_of_a_mean_place_has_the_type_of_the_map(dtype, module):
+    low, full = IMAGE.to(dtype).requires_grad_(), IMAGE.clone().requires_grad_()
+    grads = [torch.autograd.grad(module.soft_argmax(h).sum(), h)[0] for h in (low, full)]
+    assert grads[0].dtype == dtype
+    assert torch.equal(grads[0], grads[1].to(dtype))
 
 
 @pytest.mark.parametrize("case", OF_LABELS, ids=str)
