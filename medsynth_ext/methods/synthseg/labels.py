@@ -127,9 +127,18 @@ class LabelTable:
         except ValueError as error:
             raise ValueError(f"the label table {path} is not JSON: {error}") from error
         try:
-            return cls(**_arguments(data))
+            return cls.from_dict(data)
         except ValueError as error:
             raise ValueError(f"the label table {path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, data: Any) -> LabelTable:
+        """A table from an object with the names of the arguments as keys, as JSON gives it.
+
+        Raises:
+            ValueError: when it has missing or unknown keys, or a wrong entry.
+        """
+        return cls(**_arguments(data))
 
     @cached_property
     def n_classes(self) -> int:

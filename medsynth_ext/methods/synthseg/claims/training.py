@@ -11,10 +11,28 @@ from torch import Tensor, nn
 from medsynth_ext import ops
 from medsynth_ext.claims import Progress
 from medsynth_ext.generators import SynthSegGenerator
-from medsynth_ext.methods.synthseg.claims.settings import TrainingSettings
 from medsynth_ext.methods.synthseg.loss import SynthSegLoss
 
-__all__ = ["PairSource", "ScanPairs", "SyntheticPairs", "train"]
+__all__ = ["PairSource", "ScanPairs", "SyntheticPairs", "TrainingLoop", "train"]
+
+
+class TrainingLoop(Protocol):
+    """The numbers of :func:`train`; see ``TrainingSettings``."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warm_up_steps(self) -> int: ...
+    @property
+    def cross_entropy_weight(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def amp(self) -> bool: ...
 
 
 class PairSource(Protocol):
@@ -88,7 +106,7 @@ class ScanPairs:
 
 
 def train(
-    network: nn.Module, pairs: PairSource, settings: TrainingSettings, *, seed: int, progress: Progress
+    network: nn.Module, pairs: PairSource, settings: TrainingLoop, *, seed: int, progress: Progress
 ) -> list[float]:  # the loss of every step
     """Train a network in place. The rate rises, then falls to 0 as a cosine, so the last weights are the best."""
     device = next(network.parameters()).device
