@@ -17,10 +17,11 @@ class WeightsError(RuntimeError):
     """Weights that cannot be loaded; the message is one sentence that names the file and what is wrong with it."""
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
+def load_weights(network: nn.Module, path: str | os.PathLike, *, allow_foreign: bool = False) -> None:
     """Load a state dict of plain tensors into a network, in the precision of the network.
 
-    Half-precision files are converted on loading. The network keeps its old weights when anything is wrong.
+    Half-precision files are converted on loading. The network keeps its old weights when anything is wrong. With
+    ``allow_foreign`` the file may hold more than the network, for example the rest of a classifier.
 
     Raises:
         WeightsError: when the file is missing, damaged, not a state dict, or one of another network.
@@ -40,7 +41,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
         raise WeightsError(f"the weights file {path} must hold a state dict of tensors, got {keys}")
     wanted = network.state_dict()
     missing = [k for k in wanted if k not in state]
-    foreign = [k for k in state if k not in wanted]
+    foreign = [] if allow_foreign else [k for k in state if k not in wanted]
     shapes = [k for k in wanted if k in state and wanted[k].shape != state[k].shape]
     if missing or foreign or shapes:
         what = [
@@ -54,7 +55,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
         raise WeightsError(
             f"the weights file {path} is for another network than {type(network).__name__}: {'; '.join(what)}"
         )
-    bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    bad = [k for k in wanted if state[k].is_floating_point() and not torch.isfinite(state[k]).all()]
     if bad:
         raise WeightsError(f"the weights file {path} holds values that are not finite, the first tensor is {bad[0]}")
-    network.load_state_dict({k: v.to(wanted[k].dtype) for k, v in state.items()})
+    network.load_state_dict({k: state[k].to(v.dtype) for k, v in wanted.items()})

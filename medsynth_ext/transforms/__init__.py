@@ -1,5 +1,6 @@
 """MONAI transforms, array and dictionary forms, usable in any pipeline."""
 
+from medsynth_ext.transforms.check_ct import CheckCTd
 from medsynth_ext.transforms.fbpaug import FBPAug, FBPAugd
 from medsynth_ext.transforms.heatmaps_to_landmarks import HeatmapsToLandmarks, HeatmapsToLandmarksd
 from medsynth_ext.transforms.landmarks_to_heatmaps import LandmarksToHeatmaps, LandmarksToHeatmapsd
@@ -12,6 +13,7 @@ from medsynth_ext.transforms.rand_synth_from_labels import RandSynthFromLabels, 
 from medsynth_ext.transforms.resample_to_spacing import ResampleToSpacing, ResampleToSpacingd
 
 __all__ = [
+    "CheckCTd",
     "FBPAug",
     "FBPAugd",
     "HeatmapsToLandmarks",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tqdm.auto import tqdm
 
-from medsynth_ext.data.scans import ScanDataset
-from medsynth_ext.methods.fbpaug.volumes import run_all
+from medsynth_ext.data.scans import ScanDataset, run_all
 
 __all__ = ["rekernel_scans"]
 

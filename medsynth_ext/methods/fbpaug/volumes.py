@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from medsynth_ext.data.files import replacing
 from medsynth_ext.data.scans import ScanDataset, scan_name
 from medsynth_ext.methods.fbpaug.agreement import mask_volume_ml
 
-__all__ = ["LesionVolumes", "run_all"]
+__all__ = ["LesionVolumes"]
 
 
 class LesionVolumes:
@@ -51,15 +50,3 @@ class LesionVolumes:
         }
         with replacing(self.path) as temporary:
             temporary.write_text(json.dumps(record, indent=4) + "\n")
-
-
-def run_all(run: Callable[[], Any], dataset: ScanDataset) -> None:
-    """Run a workflow over all scans, then raise for those that failed.
-
-    Raises:
-        SystemExit: with status 1 and the sentences, when a scan could not be used.
-    """
-    run()
-    if dataset.failures:
-        sentences = "\n".join(sentence for _, sentence in dataset.failures)
-        raise SystemExit(f"{len(dataset.failures)} scans could not be used:\n{sentences}")

@@ -1,0 +1,13 @@
+"""Losses that MONAI lacks and more than one method uses."""
+
+from medsynth_ext.losses.adversarial import feature_matching, hinge_discriminator, hinge_generator
+from medsynth_ext.losses.conditional_adversarial import ConditionalAdversarialLoss
+from medsynth_ext.losses.feature_distance import FeatureDistance
+
+__all__ = [
+    "ConditionalAdversarialLoss",
+    "FeatureDistance",
+    "feature_matching",
+    "hinge_discriminator",
+    "hinge_generator",
+]

@@ -1,0 +1,41 @@
+"""Finding a site's scans and generated patients in folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from medsynth_ext.data.scans import find_scans
+
+__all__ = ["find_site_cases", "find_training_pairs"]
+
+
+def find_site_cases(folder: str | Path) -> list[dict[str, str]]:
+    """``images/NAME`` of a folder, with ``labels/NAME`` where there is one; labelled cases come first, then by name.
+
+    An empty list when there is no image, so that a workflow can be built before the data are there.
+    """
+    images, labels = Path(folder) / "images", Path(folder) / "labels"
+    if not images.is_dir():
+        return []
+    cases = [
+        {"image": str(path), **({"label": str(labels / path.name)} if (labels / path.name).is_file() else {})}
+        for path in find_scans(images)
+    ]
+    return sorted(cases, key=lambda case: ("label" not in case, case["image"]))
+
+
+def find_training_pairs(folder: str | Path) -> list[dict[str, str]]:
+    """Labelled volumes of a folder: ``images/NAME`` with ``labels/NAME``, or the cases of a ``manifest.json``.
+
+    Scans without a label are left out; the segmenter has no use for them.
+    """
+    manifest = Path(folder) / "manifest.json"
+    if manifest.is_file():
+        names = json.loads(manifest.read_text())["cases"]
+        pairs = [{key: str(Path(folder) / f"{name}_{end}.nii.gz") for key, end in _ENDS} for name in sorted(names)]
+        return [pair for pair in pairs if all(Path(path).is_file() for path in pair.values())]
+    return [case for case in find_site_cases(folder) if "label" in case]
+
+
+_ENDS = (("image", "ct"), ("label", "label"))

@@ -1,0 +1,57 @@
+"""The variant without a learned material: a table of HU per part, scanned at full resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medsynth_ext.methods.fedsim.ct_simulator import CTSimulator
+from medsynth_ext.methods.fedsim.parts import PART_NAMES
+
+__all__ = ["FixedMaterial"]
+
+
+class FixedMaterial(nn.Module):
+    """Every part gets its attenuation from a table, and the simulator runs on the full grid.
+
+    Args:
+        simulator: of the label's size.
+        part_hu: one number per part, in the order of ``PART_NAMES``.
+        background_hu: outside the heart.
+        heart_hu: of the heart where a label map does not tell its parts (0 and 1 only).
+
+    Raises:
+        ValueError: for a table of another length.
+    """
+
+    table: Tensor
+
+    def __init__(
+        self,
+        simulator: CTSimulator,
+        *,
+        part_hu: Sequence[float] = (350.0, 110.0, 300.0, 350.0, 300.0, 370.0, 320.0),
+        background_hu: float = 40.0,
+        heart_hu: float = 280.0,
+    ) -> None:
+        super().__init__()
+        if len(part_hu) != len(PART_NAMES):
+            raise ValueError(f"part_hu must hold {len(PART_NAMES)} numbers, got {len(part_hu)}")
+        self.simulator = simulator
+        self.heart_hu = heart_hu
+        self.register_buffer("table", torch.tensor([background_hu, *part_hu]) / 1000, persistent=False)
+
+    def tissue(self, parts: Tensor) -> Tensor:  # (B, 1, N, N, N) uint8 -> float
+        """``HU / 1000`` before the scan."""
+        values = self.table[parts.long()]
+        plain = parts.flatten(1).amax(1) <= 1
+        if plain.any():
+            values[plain] = torch.where(parts[plain] > 0, self.heart_hu / 1000, float(self.table[0]))
+        return values
+
+    @torch.no_grad()
+    def forward(self, parts: Tensor) -> Tensor:  # (B, 1, N, N, N) uint8 -> float
+        """The simulated CT, ``HU / 1000``."""
+        return torch.cat([self.simulator(self.tissue(part[None])) for part in parts])

@@ -1,0 +1,7 @@
+"""Networks that more than one method uses."""
+
+from medsynth_ext.networks.initialisation import xavier_init
+from medsynth_ext.networks.patch_discriminator import MultiScaleDiscriminator, PatchDiscriminator
+from medsynth_ext.networks.vgg_features import VGG_LAYERS, VGGFeatures
+
+__all__ = ["VGG_LAYERS", "MultiScaleDiscriminator", "PatchDiscriminator", "VGGFeatures", "xavier_init"]
