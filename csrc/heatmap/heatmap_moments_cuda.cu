@@ -1,6 +1,6 @@
-#include "../common/cuda.h"
 #include "../common/dispatch.h"
 #include "heatmap_moments_math.h"
+#include "quads.cuh"
 
 namespace medsynth {
 
@@ -8,8 +8,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-
-unsigned at_most_blocks(int64_t n) { return static_cast<unsigned>(n < 65535 ? n : 65535); }
 
 }  // namespace
 
@@ -48,22 +46,22 @@ __device__ inline double sum_of_block(double v, double* shared) {
   return sum;
 }
 
-// Voxels [first, last) of a box, counted along it.
-struct BoxWalk {
+// The voxels of a box, counted along its rows.
+struct Box {
   int64_t low[3], size[3];
 
   __device__ int64_t count() const { return size[0] * size[1] * size[2]; }
-  __device__ void at(int64_t k, int64_t (&r)[3]) const {
-    const int64_t row = k / size[2];
-    r[2] = low[2] + k - row * size[2];
-    r[1] = low[1] + row % size[1];
-    r[0] = low[0] + row / size[1];
+  // The place of voxel k in the map.
+  __device__ __forceinline__ void at(int64_t k, int64_t (&r)[3]) const {
+    place_of(k, size, r);
+    for (int d = 0; d < 3; ++d) r[d] += low[d];
   }
 };
 
-// The sums of one block's share about its largest voxel.
-template <class T, bool Third>
-__device__ void sum_share(const HeatmapMomentsParams& p, const T* map, const BoxWalk& box, int64_t first, int64_t last,
+// The sums of voxels [first, last) of a box about its largest voxel. Each thread takes Width neighbouring voxels of a
+// row at a time: their sums are kept in the precision of the map, all others in float64.
+template <class T, bool Third, int Width>
+__device__ void sum_share(const HeatmapMomentsParams& p, const T* map, const Box& box, int64_t first, int64_t last,
                           T value, int64_t index, bool number, MomentSums& out) {
   __shared__ double shared[kWarps];
   const bool softmax = p.weights == MomentWeights::softmax;
@@ -73,13 +71,23 @@ __device__ void sum_share(const HeatmapMomentsParams& p, const T* map, const Box
   if (index >= 0) {
     int64_t reference[3];
     voxel_of(p, index, reference);
-    for (int64_t k = first + threadIdx.x; k < last; k += kThreads) {
+    for (int64_t k = first + threadIdx.x * Width; k < last; k += kThreads * Width) {
       int64_t r[3];
       box.at(k, r);
-      const T h = map[(r[0] * p.n[1] + r[1]) * p.n[2] + r[2]];
-      const double w = static_cast<double>(softmax ? exp_of((h - value) * beta) : linear_weight(h, threshold));
+      const T* from = map + (r[0] * p.n[1] + r[1]) * p.n[2] + r[2];
+      T near[4] = {T{0}, T{0}, T{0}, T{0}};  // about the first of the voxels
+      for (int i = 0; i < Width; ++i) {
+        const T h = from[i], x = static_cast<T>(i);
+        const T w = softmax ? exp_of((h - value) * beta) : linear_weight(h, threshold);
+        near[0] += w;
+        near[1] += w * x;
+        near[2] += w * x * x;
+        near[3] += w * x * x * x;
+      }
+      const double n0 = near[0], n1 = near[1], n2 = near[2], n3 = near[3];
       const double x = static_cast<double>(r[2] - reference[2]);
-      const double row[4] = {w, w * x, w * x * x, Third ? w * x * x * x : 0.0};
+      const double row[4] = {n0, n1 + x * n0, n2 + x * (2 * n1 + x * n0),
+                             Third ? n3 + x * (3 * n2 + x * (3 * n1 + x * n0)) : 0.0};
       add_row(s, static_cast<double>(r[0] - reference[0]), static_cast<double>(r[1] - reference[1]), row, Third);
     }
   }
@@ -89,59 +97,66 @@ __device__ void sum_share(const HeatmapMomentsParams& p, const T* map, const Box
   if constexpr (Third) {
     for (double& v : s.s3) v = sum_of_block(v, shared);
   }
-  s.most = number && index >= 0 ? static_cast<double>(value) : static_cast<double>(NAN);
+  s.most = !number ? static_cast<double>(NAN) : index < 0 ? -INFINITY : static_cast<double>(value);
   s.reference = index;
   if (threadIdx.x == 0) out = s;
 }
 
-template <class T>
-__device__ void find_largest(const T* map, const BoxWalk& whole, int64_t first, int64_t last, T& value, int64_t& index,
-                             bool& number) {
+// The largest of voxels [first, last) of a map; index -1 when all are NaN or there are none.
+template <class T, int Width>
+__device__ void find_largest(const T* map, int64_t first, int64_t last, T& value, int64_t& index, bool& number) {
   value = static_cast<T>(-INFINITY);
   index = -1;
   number = true;
-#pragma unroll 8
-  for (int64_t i = first + threadIdx.x; i < last; i += kThreads) {
-    const T v = map[i];
+  const auto take = [&](T v, int64_t i) {
     number = number && v == v;
     if (v > value || (v == value && index < 0)) {
       value = v;
       index = i;
+    }
+  };
+#pragma unroll 4
+  for (int64_t i = first + threadIdx.x * Width; i < last; i += kThreads * Width) {
+    if constexpr (Width == 4) {
+      const Four<T> four = load_four(map + i);
+      for (int k = 0; k < 4; ++k) take(four.v[k], i + k);
+    } else {
+      take(map[i], i);
     }
   }
   largest_of_block(value, index, number);
 }
 
 // Without a window: one block a piece.
-template <class T, bool Third>
+template <class T, bool Third, int Width>
 __global__ void __launch_bounds__(kThreads) moment_pieces_kernel(HeatmapMomentsParams p) {
-  const int64_t volume = p.volume(), length = (volume + p.pieces - 1) / p.pieces;
-  const BoxWalk whole{{0, 0, 0}, {p.n[0], p.n[1], p.n[2]}};
+  const int64_t volume = p.volume(), length = ((volume + p.pieces - 1) / p.pieces + Width - 1) / Width * Width;
+  const Box whole{{0, 0, 0}, {p.n[0], p.n[1], p.n[2]}};
   for (int64_t item = blockIdx.x; item < p.count * p.pieces; item += gridDim.x) {
     const T* map = static_cast<const T*>(p.maps) + item / p.pieces * volume;
     const int64_t first = item % p.pieces * length, last = first + length < volume ? first + length : volume;
     T value;
     int64_t index;
     bool number;
-    find_largest(map, whole, first, last, value, index, number);
-    sum_share<T, Third>(p, map, whole, first, last, value, index, number, static_cast<MomentSums*>(p.partial)[item]);
+    find_largest<T, Width>(map, first, last, value, index, number);
+    sum_share<T, Third, Width>(p, map, whole, first, last, value, index, number,
+                               static_cast<MomentSums*>(p.partial)[item]);
   }
 }
 
 // With a window: one block a map.
 template <class T, bool Third>
 __global__ void __launch_bounds__(kThreads) moment_window_kernel(HeatmapMomentsParams p) {
-  const BoxWalk whole{{0, 0, 0}, {p.n[0], p.n[1], p.n[2]}};
   for (int64_t item = blockIdx.x; item < p.count; item += gridDim.x) {
     const T* map = static_cast<const T*>(p.maps) + item * p.volume();
     T value;
     int64_t index;
-    bool any_number;
-    find_largest(map, whole, 0, p.volume(), value, index, any_number);
+    bool of_all;
+    find_largest<T, 1>(map, 0, p.volume(), value, index, of_all);
     int64_t r[3] = {0, 0, 0}, low[3], high[3];
     if (index >= 0) voxel_of(p, index, r);
     moment_box(p, r, low, high);
-    const BoxWalk box{{low[0], low[1], low[2]}, {high[0] - low[0], high[1] - low[1], high[2] - low[2]}};
+    const Box box{{low[0], low[1], low[2]}, {high[0] - low[0], high[1] - low[1], high[2] - low[2]}};
     bool number = true;  // of the voxels that count
     for (int64_t k = threadIdx.x; k < box.count(); k += kThreads) {
       int64_t q[3];
@@ -150,7 +165,8 @@ __global__ void __launch_bounds__(kThreads) moment_window_kernel(HeatmapMomentsP
       number = number && v == v;
     }
     number = __syncthreads_and(number) != 0;
-    sum_share<T, Third>(p, map, box, 0, box.count(), value, index, number, static_cast<MomentSums*>(p.partial)[item]);
+    sum_share<T, Third, 1>(p, map, box, 0, box.count(), value, index, number,
+                           static_cast<MomentSums*>(p.partial)[item]);
   }
 }
 
@@ -199,10 +215,13 @@ void heatmap_moments_cuda(const HeatmapMomentsParams& p, void* stream) {
   const auto launch = [&](auto tag, auto third) {
     using T = decltype(tag);
     constexpr bool kThird = decltype(third)::value;
+    const unsigned blocks = blocks_for(p.count * p.pieces, 1);
     if (p.window > 0) {
       moment_window_kernel<T, kThird><<<at_most_blocks(p.count), kThreads, 0, s>>>(p);
+    } else if (rows_of_fours<T>(p.maps, p.n[2])) {
+      moment_pieces_kernel<T, kThird, 4><<<blocks, kThreads, 0, s>>>(p);
     } else {
-      moment_pieces_kernel<T, kThird><<<blocks_for(p.count * p.pieces, 1), kThreads, 0, s>>>(p);
+      moment_pieces_kernel<T, kThird, 1><<<blocks, kThreads, 0, s>>>(p);
     }
   };
   dispatch_float(

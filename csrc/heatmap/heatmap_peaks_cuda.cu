@@ -1,6 +1,6 @@
-#include "../common/cuda.h"
 #include "../common/dispatch.h"
 #include "peak_refine_math.h"
+#include "quads.cuh"
 
 namespace medsynth {
 
@@ -8,8 +8,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr uint32_t kTaken = 0xFFFFFFFFu;
-
-unsigned at_most_blocks(int64_t n) { return static_cast<unsigned>(n < 65535 ? n : 65535); }
 
 }  // namespace
 
@@ -41,21 +39,29 @@ __device__ void best_of_block(T& value, int64_t& index) {
   index = indices[0];
 }
 
-template <class T>
+// One block a segment; each thread reads Width neighbouring voxels at a time.
+template <class T, int Width>
 __global__ void __launch_bounds__(kThreads) peak_segments_kernel(HeatmapPeaksParams p) {
-  const int64_t volume = p.volume(), length = (volume + p.segments - 1) / p.segments;
+  const int64_t volume = p.volume(), length = ((volume + p.segments - 1) / p.segments + Width - 1) / Width * Width;
   for (int64_t item = blockIdx.x; item < p.count * p.segments; item += gridDim.x) {
     const int64_t map = item / p.segments, first = item % p.segments * length;
     const int64_t last = first + length < volume ? first + length : volume;
     const T* h = static_cast<const T*>(p.maps) + map * volume;
     T value = static_cast<T>(-INFINITY);
     int64_t index = -1;
-#pragma unroll 8
-    for (int64_t i = first + threadIdx.x; i < last; i += kThreads) {
-      const T v = h[i];
+    const auto take = [&](T v, int64_t i) {
       if (v > value || (v == value && index < 0)) {
         value = v;
         index = i;
+      }
+    };
+#pragma unroll 4
+    for (int64_t i = first + threadIdx.x * Width; i < last; i += kThreads * Width) {
+      if constexpr (Width == 4) {
+        const Four<T> four = load_four(h + i);
+        for (int k = 0; k < 4; ++k) take(four.v[k], i + k);
+      } else {
+        take(h[i], i);
       }
     }
     best_of_block(value, index);
@@ -84,18 +90,31 @@ __global__ void __launch_bounds__(kThreads) peak_finish_kernel(HeatmapPeaksParam
   }
 }
 
-template <class T>
+// Writes down the local maxima of every map, in any order.
+template <class T, int Width>
 __global__ void __launch_bounds__(kThreads) nms_candidates_kernel(HeatmapPeaksParams p) {
   const int64_t volume = p.volume();
   const T threshold = static_cast<T>(p.threshold);
-  MEDSYNTH_GRID_STRIDE(i, p.count * volume) {
-    if (!(static_cast<const T*>(p.maps)[i] > threshold)) continue;
-    const int64_t map = i / volume, index = i - map * volume, row = index / p.n[2];
-    const int64_t r[3] = {row / p.n[1], row % p.n[1], index - row * p.n[2]};
+  const auto test = [&](T value, int64_t i) {
+    if (!(value > threshold)) return;
+    const int64_t map = i / volume;
+    int64_t r[3];
+    place_of(i - map * volume, p.n, r);
     const T* h = static_cast<const T*>(p.maps) + map * volume;
-    if (!peak_allowed(p, r) || !is_local_maximum(p, h, r[0], r[1], r[2])) continue;
+    if (!peak_allowed(p, r) || !is_local_maximum(p, h, r[0], r[1], r[2])) return;
     const int64_t place = atomicAdd(p.waiting + map, 1);
-    if (place < p.capacity) static_cast<uint32_t*>(p.scratch)[map * p.capacity + place] = static_cast<uint32_t>(index);
+    if (place < p.capacity) {
+      static_cast<uint32_t*>(p.scratch)[map * p.capacity + place] = static_cast<uint32_t>(i - map * volume);
+    }
+  };
+  MEDSYNTH_GRID_STRIDE(group, p.count * volume / Width) {
+    const T* h = static_cast<const T*>(p.maps) + group * Width;
+    if constexpr (Width == 4) {
+      const Four<T> four = load_four(h);
+      for (int k = 0; k < 4; ++k) test(four.v[k], group * 4 + k);
+    } else {
+      test(*h, group);
+    }
   }
 }
 
@@ -137,9 +156,14 @@ __global__ void __launch_bounds__(kThreads) nms_select_kernel(HeatmapPeaksParams
 
 void heatmap_peak_cuda(const HeatmapPeaksParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
+  const unsigned blocks = blocks_for(p.count * p.segments, 1);
   dispatch_float(p.dtype, [&](auto tag) {
     using T = decltype(tag);
-    peak_segments_kernel<T><<<blocks_for(p.count * p.segments, 1), kThreads, 0, s>>>(p);
+    if (rows_of_fours<T>(p.maps, p.volume())) {
+      peak_segments_kernel<T, 4><<<blocks, kThreads, 0, s>>>(p);
+    } else {
+      peak_segments_kernel<T, 1><<<blocks, kThreads, 0, s>>>(p);
+    }
     check_launch("heatmap_peak");
     peak_finish_kernel<T><<<at_most_blocks((p.count + 31) / 32), 32, 0, s>>>(p);
   });
@@ -148,9 +172,14 @@ void heatmap_peak_cuda(const HeatmapPeaksParams& p, void* stream) {
 
 void heatmap_peaks_nms_cuda(const HeatmapPeaksParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
+  const int64_t voxels = p.count * p.volume();
   dispatch_float(p.dtype, [&](auto tag) {
     using T = decltype(tag);
-    nms_candidates_kernel<T><<<blocks_for(p.count * p.volume(), kThreads * 4), kThreads, 0, s>>>(p);
+    if (rows_of_fours<T>(p.maps, p.volume())) {
+      nms_candidates_kernel<T, 4><<<blocks_for(voxels / 4, kThreads * 4), kThreads, 0, s>>>(p);
+    } else {
+      nms_candidates_kernel<T, 1><<<blocks_for(voxels, kThreads * 4), kThreads, 0, s>>>(p);
+    }
     check_launch("heatmap_peaks_nms");
     nms_select_kernel<T><<<at_most_blocks(p.count), kThreads, 0, s>>>(p);
   });

@@ -26,51 +26,35 @@ inline __attribute__((always_inline)) bool any_lane(VecI mask) {
 }
 #endif
 
-// The larger of each lane, b where a is NaN.
-inline __attribute__((always_inline)) VecF larger_number(VecF a, VecF b) { return larger(a, b); }
-inline __attribute__((always_inline)) VecD larger_number(VecD a, VecD b) { return a > b ? a : b; }
-
-// Largest number of [first, last), -inf for none.
-template <class T>
-T largest(const T* h, int64_t first, int64_t last) {
-  using V = typename VecOf<T>::type;
-  constexpr int64_t kStep = sizeof(V) / sizeof(T);
-  const T none = static_cast<T>(-INFINITY);
-  V most[4];
-  for (V& m : most) m = V{} + none;
-  int64_t i = first;
-  for (; i + 4 * kStep <= last; i += 4 * kStep) {
-    for (int k = 0; k < 4; ++k) most[k] = larger_number(load<V>(h + i + k * kStep), most[k]);
-  }
-  most[0] = larger_number(larger_number(most[0], most[1]), larger_number(most[2], most[3]));
-  T result = none;
-  for (int64_t l = 0; l < kStep; ++l) result = most[0][l] > result ? most[0][l] : result;
-  for (; i < last; ++i) result = h[i] > result ? h[i] : result;
-  return result;
-}
-
-// Index of the first of the largest numbers of [first, last), -1 when all are NaN.
+// Index of the first of the largest numbers of [first, last), -1 when all are NaN. Every vector is held against the
+// largest number so far, which few exceed; that is quicker than keeping maxima, since nothing waits for anything.
 template <class T>
 int64_t first_largest(const T* h, int64_t first, int64_t last) {
-  constexpr int64_t kPiece = 4096;
-  T best = static_cast<T>(-INFINITY);
-  int64_t begin = first, end = last;
-  for (int64_t i = first; i < last; i += kPiece) {
-    const int64_t stop = i + kPiece < last ? i + kPiece : last;
-    const T most = largest(h, i, stop);
-    if (most > best) {
-      best = most;
-      begin = i;
-      end = stop;
-    }
-  }
   using V = typename VecOf<T>::type;
   constexpr int64_t kStep = sizeof(V) / sizeof(T);
-  int64_t i = begin;
-  const V wanted = V{} + best;
-  while (i + kStep <= end && !any_lane(load<V>(h + i) == wanted)) i += kStep;
-  for (; i < end; ++i) {
-    if (h[i] == best) return i;
+  T best = static_cast<T>(-INFINITY);
+  int64_t index = -1;
+  V top = V{} + best;
+  int64_t i = first;
+  for (; i + kStep <= last; i += kStep) {
+    if (!any_lane(load<V>(h + i) > top)) continue;
+    for (int64_t l = i; l < i + kStep; ++l) {
+      if (h[l] > best) {
+        best = h[l];
+        index = l;
+      }
+    }
+    top = V{} + best;
+  }
+  for (; i < last; ++i) {
+    if (h[i] > best) {
+      best = h[i];
+      index = i;
+    }
+  }
+  if (index >= 0) return index;
+  for (i = first; i < last; ++i) {
+    if (h[i] == best) return i;  // -inf
   }
   return -1;
 }

@@ -1,5 +1,5 @@
-#include "../common/cuda.h"
 #include "../common/dispatch.h"
+#include "quads.cuh"
 #include "render_heatmaps_math.h"
 
 namespace medsynth {
@@ -8,49 +8,56 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kSumThreads = 128;
-
-template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T v[4];
-};
+constexpr int kShared = 32;  // points of a map that a block keeps at hand
 
 }  // namespace
 
-// Each thread writes Width neighbouring voxels.
+// The value of a map at r; point_at(slot) gives its points.
+template <class T, class PointAt>
+__device__ __forceinline__ T render_voxel(const int64_t (&r)[3], int64_t begin, int64_t end, bool sum,
+                                          PointAt point_at) {
+  T result = T{0};
+  for (int64_t slot = begin; slot < end; ++slot) {
+    const RenderPoint<T>& q = point_at(slot);
+    if (!q.covers(r)) continue;
+    const T value = q.value(r);
+    result = sum ? result + value : value > result ? value : result;
+  }
+  return result;
+}
+
+// Each thread writes Width neighbouring voxels of a row at a time.
 template <class T, int Width>
 __global__ void __launch_bounds__(kThreads) render_heatmaps_kernel(RenderHeatmapsParams p) {
+  __shared__ RenderPoint<T> points[kShared];
   const int64_t groups = p.volume() / Width;
   for (int64_t map = blockIdx.y; map < p.maps; map += gridDim.y) {
     int64_t begin, end;
     render_slots(p, map, begin, end);
+    const bool few = end - begin <= kShared;
+    __syncthreads();  // the last map's points are no longer read
+    if (few && threadIdx.x < end - begin) {
+      points[threadIdx.x] = render_point<T>(p, render_index(p, begin + threadIdx.x));
+    }
+    __syncthreads();
     T* out = static_cast<T*>(p.out) + map * p.volume();
     MEDSYNTH_GRID_STRIDE(group, groups) {
-      const int64_t v = group * Width, row = v / p.n[2];
-      const int64_t start[3] = {row / p.n[1], row % p.n[1], v - row * p.n[2]};
-      T result[Width] = {};
-      for (int64_t slot = begin; slot < end; ++slot) {
-        const RenderPoint<T> q = render_point<T>(p, render_index(p, slot));
-        int64_t r[3] = {start[0], start[1], start[2]};
-        for (int k = 0; k < Width; ++k) {
-          if (q.covers(r)) {
-            const T value = q.value(r);
-            result[k] = p.sum ? result[k] + value : value > result[k] ? value : result[k];
-          }
-          if (++r[2] == p.n[2]) {
-            r[2] = 0;
-            if (++r[1] == p.n[1]) {
-              r[1] = 0;
-              ++r[0];
-            }
-          }
+      int64_t r[3];
+      place_of(group * Width, p.n, r);
+      Four<T> four;
+      for (int k = 0; k < Width; ++k, ++r[2]) {
+        if (few) {
+          four.v[k] = render_voxel<T>(r, begin, end, p.sum,
+                                      [&](int64_t slot) -> const RenderPoint<T>& { return points[slot - begin]; });
+        } else {
+          four.v[k] = render_voxel<T>(r, begin, end, p.sum,
+                                      [&](int64_t slot) { return render_point<T>(p, render_index(p, slot)); });
         }
       }
       if constexpr (Width == 4) {
-        Four<T> four;
-        for (int k = 0; k < 4; ++k) four.v[k] = result[k];
-        *reinterpret_cast<Four<T>*>(out + v) = four;
+        *reinterpret_cast<Four<T>*>(out + group * 4) = four;
       } else {
-        out[v] = result[0];
+        out[group] = four.v[0];
       }
     }
   }
@@ -102,12 +109,10 @@ __global__ void __launch_bounds__(kSumThreads) render_heatmaps_backward_kernel(R
 
 void render_heatmaps_cuda(const RenderHeatmapsParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
-  const unsigned maps = static_cast<unsigned>(p.maps < 65535 ? p.maps : 65535);
-  const bool fours = p.volume() % 4 == 0 && reinterpret_cast<uintptr_t>(p.out) % 32 == 0;
-  const unsigned blocks = blocks_for(p.volume() / (fours ? 4 : 1), kThreads);
   dispatch_float(p.dtype, [&](auto tag) {
     using T = decltype(tag);
-    const dim3 grid(blocks, maps);
+    const bool fours = rows_of_fours<T>(p.out, p.n[2]);
+    const dim3 grid(blocks_for(p.volume() / (fours ? 4 : 1), kThreads * 4), at_most_blocks(p.maps));
     if (fours) {
       render_heatmaps_kernel<T, 4><<<grid, kThreads, 0, s>>>(p);
     } else {
@@ -118,9 +123,9 @@ void render_heatmaps_cuda(const RenderHeatmapsParams& p, void* stream) {
 }
 
 void render_heatmaps_backward_cuda(const RenderHeatmapsParams& p, void* stream) {
-  const unsigned blocks = static_cast<unsigned>(p.count < 65535 ? p.count : 65535);
   dispatch_float(p.dtype, [&](auto tag) {
-    render_heatmaps_backward_kernel<decltype(tag)><<<blocks, kSumThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    render_heatmaps_backward_kernel<decltype(tag)>
+        <<<at_most_blocks(p.count), kSumThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
   });
   check_launch("render_heatmaps_backward");
 }

@@ -145,7 +145,8 @@ def plan_point_map(
         points = (points.detach().abs() + 0.5).floor() * points.detach().sign()
     elif center == "trunc":
         points = points.detach().trunc()
-        valid = valid & ((points >= 0) & (points < points.new_tensor(shape))).all(-1)
+        inside = [(points[..., d] >= 0) & (points[..., d] < n) for d, n in enumerate(shape)]
+        valid = valid & torch.stack(inside).all(0)
     if isinstance(sigma, Tensor) and sigma.ndim:
         if sigma.shape != valid.shape:
             raise ValueError(f"sigma must be a number or {tuple(valid.shape)}, got {tuple(sigma.shape)}")
@@ -201,20 +202,25 @@ def _check_size(size: Sequence[int]) -> tuple[int, ...]:
 
 def _widths(sigma: float | Sequence[float] | Tensor, points: Tensor) -> Tensor:
     """Sigma for every point and axis, in the form of ``points``."""
+    forms = ", ".join(str(tuple(points.shape[d:])) for d in range(points.ndim))
     if isinstance(sigma, Tensor):
         check_float("sigma", sigma)
         check_same("sigma", sigma, "points", points, dtype=sigma.ndim > 0)
-        values = sigma.to(points.dtype)
-    else:
-        values = torch.tensor(sigma, dtype=points.dtype)
-    if values.device.type == "cpu" and not torch.compiler.is_compiling() and values.numel():
-        bad = ~((values > 0) & values.isfinite())
-        if bool(bad.any()):
-            raise ValueError(f"sigma must be positive and finite, got {values[bad].flatten()[0].item()}")
-    if values.ndim and (values.ndim > points.ndim or values.shape != points.shape[points.ndim - values.ndim :]):
-        forms = ", ".join(str(tuple(points.shape[d:])) for d in range(points.ndim))
-        raise ValueError(f"sigma must be a number or of shape {forms}, got {tuple(values.shape)}")
-    return values.to(points.device).expand(points.shape)
+        if sigma.ndim > points.ndim or sigma.shape != points.shape[points.ndim - sigma.ndim :]:
+            raise ValueError(f"sigma must be a number or of shape {forms}, got {tuple(sigma.shape)}")
+        if sigma.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_positive(sigma.detach().flatten()[~((sigma > 0) & sigma.isfinite()).flatten()].tolist())
+        return sigma.to(points.dtype).expand(points.shape)
+    numbers = [float(s) for s in sigma] if isinstance(sigma, Sequence) else [float(sigma)] * points.shape[-1]
+    if len(numbers) != points.shape[-1]:
+        raise ValueError(f"sigma must be a number or of shape {forms}, got {len(numbers)} numbers")
+    _check_positive([s for s in numbers if not 0 < s < math.inf])
+    return torch.stack([points.new_full(points.shape[:-1], s) for s in numbers], dim=-1)
+
+
+def _check_positive(bad: list[float]) -> None:
+    if bad:
+        raise ValueError(f"sigma must be positive and finite, got {bad[0]}")
 
 
 def _box(widths: Tensor, radius: float) -> Tensor:

@@ -29,6 +29,7 @@ def sample_at_points(
             voxel p of the image is ``(p + 0.5) / s - 0.5``.
         out: receives the values; no gradient then.
 
+    >>> import torch
     >>> sample_at_points(torch.tensor([[[0.0, 10.0, 20.0]]]), torch.tensor([[[0.5], [7.0]]])).flatten().tolist()
     [5.0, 20.0]
     """
