@@ -15,7 +15,7 @@ import numpy as np
 from monai.data import IterableDataset
 from torch.utils.data import get_worker_info
 
-__all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "run_all", "scan_name"]
+__all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "scan_name"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 _OUTPUT_SUFFIXES = ("_seg", "_post", "_resampled")
@@ -190,15 +190,3 @@ class ScanDataset(IterableDataset):
             warnings.warn(sentence, stacklevel=3)
         else:
             self.on_failure(path, sentence)
-
-
-def run_all(run: Callable[[], Any], dataset: ScanDataset) -> None:
-    """Run a workflow over all scans, then raise for those that failed.
-
-    Raises:
-        SystemExit: with status 1 and the sentences, when a scan could not be used.
-    """
-    run()
-    if dataset.failures:
-        sentences = "\n".join(sentence for _, sentence in dataset.failures)
-        raise SystemExit(f"{len(dataset.failures)} scans could not be used:\n{sentences}")

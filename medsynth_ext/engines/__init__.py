@@ -1,7 +1,8 @@
-"""Training engines: one trainer, and one step per training pattern."""
+"""Engines: one trainer, one step per training pattern, and the run over a folder of scans."""
 
 from medsynth_ext.engines.adversarial_step import AdversarialStep, checked_update
 from medsynth_ext.engines.latent import LatentGaussian, LatentTable
+from medsynth_ext.engines.segmentation_run import SegmentationRun
 from medsynth_ext.engines.supervised_step import SupervisedStep
 from medsynth_ext.engines.synthetic_step import SyntheticBatch, SyntheticStep
 from medsynth_ext.engines.trainer import StepTrainer
@@ -10,6 +11,7 @@ __all__ = [
     "AdversarialStep",
     "LatentGaussian",
     "LatentTable",
+    "SegmentationRun",
     "StepTrainer",
     "SupervisedStep",
     "SyntheticBatch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tqdm.auto import tqdm
 
-from medsynth_ext.data.scans import ScanDataset, run_all
+from medsynth_ext.data.scans import ScanDataset
 
 __all__ = ["rekernel_scans"]
 
@@ -15,9 +15,9 @@ def rekernel_scans(dataset: ScanDataset) -> None:
     Raises:
         SystemExit: with status 1 and the sentences, when a scan could not be used.
     """
-
-    def run() -> None:
-        for _ in tqdm(dataset, total=len(dataset.files), desc="reconstructing"):
-            pass
-
-    run_all(run, dataset)
+    for _ in tqdm(dataset, total=len(dataset.files), desc="reconstructing"):
+        pass
+    if dataset.failures:
+        sentences = "\n".join(f"  {sentence}" for _, sentence in dataset.failures)
+        total = len(dataset.files)
+        raise SystemExit(f"error: {len(dataset.failures)} of {total} scans could not be reconstructed:\n{sentences}")
