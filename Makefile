@@ -5,13 +5,18 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
 
-.PHONY: demo test bench lint format sanitize check clean build
+.PHONY: demo test integration bench lint format sanitize check clean build
 
 demo: build
 	$(PY) tools/demo.py
 
 test: build
 	$(PY) -m pytest $(ARGS)
+
+# Federations of real processes. NVIDIA FLARE stays beside the environment, so that nothing else comes to depend on it.
+FLARE := .flare
+integration: build $(FLARE)/.installed
+	PYTHONPATH=$(CURDIR)/$(FLARE) $(PY) -m pytest tests/integration -m rehearsal $(ARGS)
 
 bench: build $(VENV)/.peers
 	$(PY) -m benchmarks $(ARGS)
@@ -48,9 +53,13 @@ $(VENV)/.environment: constraints.txt pyproject.toml requirements-dev.txt
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e .
 	touch $@
 
+$(FLARE)/.installed: $(VENV)/.environment
+	$(PIP) install -q -c constraints.txt --target $(FLARE) --upgrade nvflare
+	touch $@
+
 $(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt
 	$(PIP) install -q -c constraints.txt --no-deps -r benchmarks/requirements-peers.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info medsynth_ext/*.so
+	rm -rf $(VENV) $(FLARE) build *.egg-info medsynth_ext/*.so

@@ -11,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medsynth_ext.claims.claim import Outcome
-from medsynth_ext.claims.store import write_json
-from medsynth_ext.data.files import replacing
+from medsynth_ext.data.files import replacing, write_json
 
 __all__ = ["draw_conditions", "outcome_lines", "write_report"]
 

@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from medsynth_ext.claims.study import Arm
-from medsynth_ext.data.files import replacing
+from medsynth_ext.data.files import write_json
 
-__all__ = ["ResultStore", "fingerprint", "write_json"]
+__all__ = ["ResultStore", "fingerprint"]
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """A short name of settings: equal for equal settings, whatever their order."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class ResultStore:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-__all__ = ["OutputError", "check_writable", "replacing"]
+__all__ = ["OutputError", "check_writable", "replacing", "write_json"]
 
 
 class OutputError(RuntimeError):
@@ -57,3 +59,9 @@ def check_writable(folder: str | os.PathLike) -> None:
             file.write(b"\0" * 4096)
     except OSError as error:
         raise OutputError(f"the folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")

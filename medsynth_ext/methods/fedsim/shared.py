@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medsynth_ext.methods.fedsim.model import HeartModel
-
-__all__ = ["SharedOptimizers", "mean_gradients"]
-
-
-def mean_gradients(
-    contributions: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
-) -> dict[str, Tensor]:
-    """Mean of gradients by name; a name that a contribution lacks counts as zero there.
-
-    Args:
-        contributions: name to gradient, one mapping per site.
-        weights: one per site, equal by default; divided by their sum.
-    """
-    shares = [1.0] * len(contributions) if weights is None else [float(w) for w in weights]
-    total = sum(shares)
-    result: dict[str, Tensor] = {}
-    for contribution, share in zip(contributions, shares, strict=True):
-        for name, gradient in contribution.items():
-            part = gradient * (share / total)
-            result[name] = result[name] + part if name in result else part
-    return result
+__all__ = ["SharedOptimizers"]
 
 
 class SharedOptimizers:
@@ -40,7 +19,7 @@ class SharedOptimizers:
         rates: phase to learning rate.
     """
 
-    def __init__(self, model: HeartModel, rates: Mapping[str, float]) -> None:
+    def __init__(self, model: nn.Module, rates: Mapping[str, float]) -> None:
         self.parameters = dict(model.named_parameters())
         self.rates = {phase: float(rate) for phase, rate in rates.items()}
         self.optimizers = {

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from medsynth_ext.engines.federated import mean_gradients
 from medsynth_ext.methods.fedsim.schedule import StageSchedule
-from medsynth_ext.methods.fedsim.shared import SharedOptimizers, mean_gradients
+from medsynth_ext.methods.fedsim.shared import SharedOptimizers
 from medsynth_ext.methods.fedsim.site import Site
 from medsynth_ext.methods.fedsim.training import SiteStep, run_stage
 from medsynth_ext.methods.fedsim.volumes import SiteDataError, SiteVolumes

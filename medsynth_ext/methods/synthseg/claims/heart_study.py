@@ -14,8 +14,7 @@ from monai.transforms import ScaleIntensityRangePercentiles
 from torch import Tensor, nn
 
 from medsynth_ext.claims import Arm, Claim, Condition, Progress, Results, Study
-from medsynth_ext.claims.store import write_json
-from medsynth_ext.data.files import replacing
+from medsynth_ext.data.files import replacing, write_json
 from medsynth_ext.generators import SynthSegGenerator
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.synthseg.claims.evaluation import dice_per_channel

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from medsynth_ext.claims import Arm, Claim, Progress, Results, Study
-from medsynth_ext.claims.store import write_json
-from medsynth_ext.data.files import replacing
+from medsynth_ext.data.files import replacing, write_json
 from medsynth_ext.generators import SynthSegGenerator
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.synthseg.claims.arms import ARMS, NetworkArm
