@@ -13,9 +13,10 @@ from tqdm import tqdm
 from medsynth_ext.claims.claim import Claim, Outcome, Results
 from medsynth_ext.claims.machine import machine_record, version_record
 from medsynth_ext.claims.report import outcome_lines, write_report
-from medsynth_ext.claims.store import ResultStore, write_json
+from medsynth_ext.claims.store import ResultStore
 from medsynth_ext.claims.study import Arm, Progress, Study
 from medsynth_ext.claims.workers import Task, run_tasks
+from medsynth_ext.data.files import write_json
 
 __all__ = ["run_bundle", "run_study"]
 
