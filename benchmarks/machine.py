@@ -17,7 +17,8 @@ import medsynth_ext
 __all__ = ["copy_bandwidth", "facts", "is_busy"]
 
 PACKAGES = ("torch", "monai", "torchio", "cornucopia", "torch-interpol", "voxelmorph", "neurite", "itk", "simpleitk")
-PACKAGES += ("vtk", "libigl", "trimesh", "numpy", "scipy", "medsynth_ext")
+PACKAGES += ("astra-toolbox", "itk-rtk", "vtk", "libigl", "trimesh", "kornia", "opencv-python-headless", "scikit-image")
+PACKAGES += ("numpy", "scipy", "medsynth_ext")
 
 
 def _version(package: str) -> str | None:
