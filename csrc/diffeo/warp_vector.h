@@ -158,8 +158,10 @@ typedef float Eight __attribute__((vector_size(32)));
 // The corners along x of eight cells: v[first] and v[first + 1], two loads of a pair side by side.
 MEDSYNTH_INLINE void load_pairs(const float* v, const int32_t* first, Eight& lower, Eight& upper) {
   const auto two = [&](int a, int b) {
-    const __m128d one = _mm_load_sd(reinterpret_cast<const double*>(v + first[a]));
-    return _mm_castpd_ps(_mm_loadh_pd(one, reinterpret_cast<const double*>(v + first[b])));
+    double low, high;  // copied: a pair of floats need not be aligned as a double is
+    __builtin_memcpy(&low, v + first[a], sizeof low);
+    __builtin_memcpy(&high, v + first[b], sizeof high);
+    return _mm_castpd_ps(_mm_set_pd(high, low));
   };
   const __m256 even = _mm256_set_m128(two(4, 5), two(0, 1)), odd = _mm256_set_m128(two(6, 7), two(2, 3));
   lower = _mm256_shuffle_ps(even, odd, 0x88);
