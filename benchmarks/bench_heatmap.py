@@ -193,8 +193,7 @@ def soft_case(key: str, shape: tuple[int, ...], device: torch.device, *, grad: b
         assert isinstance(result, Tensor)
         return result
 
-    # In float32 the compositions are off by some thousandths of a voxel, in 3D by some hundredths: float64 says what is
-    # right.
+    # In float32 the compositions are off by some thousandths of a voxel, in 3D by more: float64 says what is right.
     expected = torch.cat([run(composition, maps[b : b + 1].double())().float() for b in range(shape[0])])
     peers = [
         Peer("medsynth_ext", lambda: run(ours), "fresh", _same),
@@ -209,7 +208,7 @@ def soft_case(key: str, shape: tuple[int, ...], device: torch.device, *, grad: b
         key,
         title,
         peers,
-        close_to(expected, 1e-2 * expected.abs().max().item() if grad else 0.04),
+        close_to(expected, 1e-2 * expected.abs().max().item() if grad else 0.02),
         bytes_moved,
         grad=grad,
     )

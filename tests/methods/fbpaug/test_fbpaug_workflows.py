@@ -104,9 +104,8 @@ def test_a_scan_that_is_no_ct_is_named_and_the_rest_is_segmented(tmp_path: Path)
     settings = tiny.infer(tmp_path / "data", BUNDLE / "models/model.pt")
     settings |= {"load_pretrain": False}
     save(tmp_path / "data/images/mr.nii.gz", np.random.default_rng(0).uniform(0, 900, (48, 48, 3)).astype(np.float32))
-    with pytest.raises(
-        SystemExit, match=r"(?s)1 of 2 scans could not be.*mr\.nii\.gz: image must be CT in HU with air"
-    ):
+    sentence = r"(?s)1 of 2 scans could not be segmented:\n.*mr\.nii\.gz: image must be CT in HU with air"
+    with pytest.raises(SystemExit, match=sentence):
         run_workflow(BUNDLE, "inference.json", kind="infer", output_dir=str(tmp_path / "out"), **settings)
     assert (tmp_path / "out/one_seg.nii.gz").is_file()
     record = json.loads((tmp_path / "out/volumes.json").read_text())
