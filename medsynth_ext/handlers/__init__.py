@@ -3,6 +3,7 @@
 from medsynth_ext.handlers.checkpoint import Checkpoint
 from medsynth_ext.handlers.ema import EMA, EMAHandler
 from medsynth_ext.handlers.loss_log import LossLog
+from medsynth_ext.handlers.nifti_writer import NiftiWriter
 from medsynth_ext.handlers.progress import ProgressBar
 from medsynth_ext.handlers.sample_pictures import SamplePictures
 from medsynth_ext.handlers.scalars import scalars
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoint",
     "EMAHandler",
     "LossLog",
+    "NiftiWriter",
     "ProgressBar",
     "SamplePictures",
     "TimeLimit",

@@ -12,10 +12,9 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
-from torch import Tensor
 
-from medsynth_ext.data.files import OutputError, check_writable, replacing
+from medsynth_ext.data.files import check_writable, replacing
+from medsynth_ext.data.nifti import nifti_image, save_nifti
 from medsynth_ext.data.scans import scan_name
 from medsynth_ext.methods.synthseg.overlay import save_overlay
 
@@ -75,16 +74,18 @@ class SegmentationWriter:
         source = Path(str(pred.meta["filename_or_obj"]))
         case = scan_name(source)
         header = nib.load(source).header
-        labels = _image(pred, header, np.int32)
-        self._save(labels, self.output_dir / f"{case}_seg.nii.gz")
+        labels = nifti_image(pred, np.int32, like=header)
+        save_nifti(labels, self.output_dir / f"{case}_seg.nii.gz")
         if self.save_posteriors:
-            self._save(_image(data["posteriors"], header, np.float32), self.output_dir / f"{case}_post.nii.gz")
+            posteriors = nifti_image(data["posteriors"], np.float32, like=header)
+            save_nifti(posteriors, self.output_dir / f"{case}_post.nii.gz")
         if self.save_resampled:
-            self._save(_image(data["image"], header, np.float32), self.output_dir / f"{case}_resampled.nii.gz")
+            resampled = nifti_image(data["image"], np.float32, like=header)
+            save_nifti(resampled, self.output_dir / f"{case}_resampled.nii.gz")
         if self.save_overlay:
             scan: Any = nib.load(source)
             if not _same_grid(scan, labels):
-                scan = _image(data["image"], header, np.float32)
+                scan = nifti_image(data["image"], np.float32, like=header)
             save_overlay(self.output_dir / f"{case}.png", scan, labels, title=case, window=self.window)
         self.rows.append((case, [float(v) for v in torch.as_tensor(data["volumes_mm3"])]))
         with replacing(self.output_dir / "volumes.csv") as temporary:
@@ -96,34 +97,6 @@ class SegmentationWriter:
             writer.writerow(["case", *(f"{name} [mm3]" for name in self.names[1:])])
             writer.writerows([case, *(f"{v:.1f}" for v in volumes[1:])] for case, volumes in self.rows)
 
-    @staticmethod
-    def _save(image: nib.Nifti1Image, path: Path) -> None:
-        with replacing(path) as temporary:
-            try:
-                nib.save(image, temporary)
-            except ValueError as error:
-                raise OutputError(f"{path} cannot be written: {error}") from error
-
 
 def _same_grid(a: nib.spatialimages.SpatialImage, b: nib.spatialimages.SpatialImage) -> bool:
     return a.shape[:3] == b.shape[:3] and np.allclose(a.affine, b.affine, atol=1e-3)
-
-
-def _image(
-    data: Tensor,  # (C, D, H, W)
-    header: Any,
-    dtype: type[np.generic],
-) -> nib.Nifti1Image:
-    """NIfTI image of a MetaTensor, 3-D for one channel and channels last for more; codes as in the source's header."""
-    if not isinstance(data, MetaTensor):
-        raise TypeError(f"results must be MetaTensors, whose affine tells the grid, got {type(data).__name__}")
-    array = np.ascontiguousarray(data.as_tensor().detach().cpu().numpy().astype(dtype).transpose(1, 2, 3, 0))
-    if array.shape[-1] == 1:
-        array = array[..., 0]
-    affine = data.affine.detach().cpu().numpy().astype(float)
-    image = nib.Nifti1Image(array, affine)
-    code = max(int(header["sform_code"]), int(header["qform_code"])) if isinstance(header, nib.Nifti1Header) else 1
-    image.set_sform(affine, code=max(code, 1))
-    image.set_qform(affine, code=max(code, 1))
-    image.header.set_xyzt_units("mm")
-    return image
