@@ -11,9 +11,10 @@ from medsynth_ext.ops._ct_formats import (
     volume_to_astra,
 )
 from medsynth_ext.ops.blur import gaussian_blur
-from medsynth_ext.ops.ct_geometry import CircularOrbit, CTGeometry
+from medsynth_ext.ops.ct_geometry import CTGeometry
 from medsynth_ext.ops.ct_iterative import cgls, poisson_counts, poisson_noise, sirt
 from medsynth_ext.ops.ct_kernel import AIR_ZERO_HU, WATER_AIR_HU, kernel_augment, kernel_gain, rotate_project
+from medsynth_ext.ops.ct_orbit import CircularOrbit
 from medsynth_ext.ops.ct_reconstruction import ct_filter, fbp, fdk, short_scan_weights
 from medsynth_ext.ops.diffeo import compose, integrate_svf, jacobian_determinant, warp_points
 from medsynth_ext.ops.gmm import gmm_sample, synth_image

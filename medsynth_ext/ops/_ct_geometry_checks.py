@@ -22,7 +22,8 @@ def numbers(name: str, values: float | Sequence[float], count: int, *, positive:
     given = [float(values)] * count if single else [float(v) for v in values]  # type: ignore[arg-type, union-attr]
     if len(given) != count:
         raise ValueError(f"{name} must have {count} entries, got {given}")
-    if not all(math.isfinite(v) and (v > 0 or not positive) for v in given):
+    lowest = 0.0 if positive else -math.inf
+    if not all(lowest < v < math.inf for v in given):
         raise ValueError(f"{name} must be {'positive and ' if positive else ''}finite, got {given}")
     return tuple(given)
 

@@ -12,39 +12,11 @@ from torch import Tensor
 
 from medsynth_ext.ops import _ct_formats
 from medsynth_ext.ops._ct_geometry_checks import check_sight, check_vectors, numbers, sizes
+from medsynth_ext.ops.ct_orbit import CircularOrbit
 
-__all__ = ["CTGeometry", "CircularOrbit"]
+__all__ = ["CTGeometry"]
 
 _KINDS = {"parallel2d": (2, False), "fan2d": (2, True), "parallel3d": (3, False), "cone3d": (3, True)}
-
-
-@dataclass(frozen=True, eq=False)
-class CircularOrbit:
-    """What filtered back-projection must know of a circular scan.
-
-    Args:
-        angles: (views,) float64 in radians.
-        pixel_mm: column and row pitch of the detector, in mm.
-        source_origin_mm: distance of the source from the rotation axis; None for parallel beams.
-        source_detector_mm: distance of the source from the detector; None for parallel beams.
-        offset_mm: position of the detector's centre along its columns and rows, from where the central ray meets it.
-    """
-
-    angles: Tensor
-    pixel_mm: tuple[float, float]
-    source_origin_mm: float | None = None
-    source_detector_mm: float | None = None
-    offset_mm: tuple[float, float] = (0.0, 0.0)
-
-    def columns_mm(self, count: int) -> Tensor:  # (count,)
-        """Position of the pixel columns from the central ray, float64."""
-        return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * self.pixel_mm[0] + self.offset_mm[0]
-
-    def half_fan(self, count: int) -> float:
-        """Angle in radians of the outermost of ``count`` columns from the central ray; 0 for parallel beams."""
-        if self.source_detector_mm is None:
-            return 0.0
-        return math.atan(self.columns_mm(count).abs().max().item() / self.source_detector_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +92,9 @@ class CTGeometry:
         fix(self, "center_mm", numbers("center_mm", self.center_mm, dims, positive=False))
         if self.orbit is not None and self.orbit.angles.shape != (self.views,):
             raise ValueError(f"orbit has {tuple(self.orbit.angles.shape)} angles for {self.views} views")
-        check_vectors(self)
-        check_sight(self)
+        if not torch.compiler.is_compiling():  # a graph that is traced has no values; fdk only adds rows there
+            check_vectors(self)
+            check_sight(self)
 
     @property
     def dims(self) -> int:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from medsynth_ext.ops._checks import check_float, check_out, one_of
 from medsynth_ext.ops._precision import float32_inside
-from medsynth_ext.ops.ct_geometry import CircularOrbit, CTGeometry
+from medsynth_ext.ops.ct_geometry import CTGeometry
+from medsynth_ext.ops.ct_orbit import Arc, CircularOrbit
 from medsynth_ext.ops.projector import check_projections, ct_backproject
 
 __all__ = ["ct_filter", "fbp", "fdk", "short_scan_weights"]
@@ -27,8 +28,8 @@ def _response(cols: int, tau: float, window: str, cutoff: float) -> Tensor:
     length = 1 << (2 * cols - 1).bit_length()
     n = torch.arange(length, dtype=torch.float64)
     n = torch.minimum(n, length - n)
-    kernel = torch.where(n % 2 == 1, -1 / (math.pi * n.clamp_min(1) * tau) ** 2, 0.0)
-    kernel[0] = 1 / (4 * tau * tau)
+    ramp = torch.where(n % 2 == 1, -1 / (math.pi * n.clamp_min(1)) ** 2, 0.0)  # times tau^2
+    ramp[0] = 0.25
     share = torch.arange(length // 2 + 1, dtype=torch.float64) / (length // 2)  # of the highest frequency
     shapes = {
         "ram-lak": torch.ones_like(share),
@@ -37,7 +38,7 @@ def _response(cols: int, tau: float, window: str, cutoff: float) -> Tensor:
         "hamming": 0.54 + 0.46 * torch.cos(math.pi * share),
         "hann": 0.5 + 0.5 * torch.cos(math.pi * share),
     }
-    return tau * torch.fft.rfft(kernel).real * shapes[window] * (share <= cutoff)
+    return torch.fft.rfft(ramp).real / tau * shapes[window] * (share <= cutoff)
 
 
 @float32_inside("proj")
@@ -101,25 +102,19 @@ def ct_filter(
     return out
 
 
-def _arc(angles: Tensor) -> tuple[Tensor, float, float]:
-    """The step of every view, the arc that they cover, and its sense (1 or -1)."""
-    if angles.numel() == 1:
-        return torch.full_like(angles, math.pi), 0.0, 1.0
-    order = angles.argsort()
-    gaps = angles[order].diff()
-    if bool((gaps <= 0).any()):
+def _checked_arc(orbit: CircularOrbit) -> Arc:
+    """The arc, after complaints about angles that are given twice or are not equidistant."""
+    arc = orbit.arc
+    if arc.least_step <= 0:
         raise ValueError("two views have the same angle; take each angle once")
-    steps = torch.empty_like(angles)
-    steps[order] = torch.cat([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]])
-    covered = float(gaps.sum() + gaps.mean())
-    if float(gaps.max()) > 1.1 * float(gaps.min()):
-        low, high = (math.degrees(float(g)) for g in (gaps.min(), gaps.max()))
+    if arc.greatest_step > 1.1 * arc.least_step:
+        low, high = (math.degrees(step) for step in (arc.least_step, arc.greatest_step))
         warnings.warn(
             f"the angles are not equidistant: steps from {low:.3g} to {high:.3g} degrees; every view counts by the "
             "distance to its neighbours",
             stacklevel=4,
         )
-    return steps, covered, 1.0 if float(angles[-1]) >= float(angles[0]) else -1.0
+    return arc
 
 
 def short_scan_weights(geometry: CTGeometry) -> Tensor:  # (views, cols) float64
@@ -140,9 +135,10 @@ def short_scan_weights(geometry: CTGeometry) -> Tensor:  # (views, cols) float64
     if orbit is None:
         raise ValueError("short_scan_weights needs a circular scan, but this geometry has no orbit")
     cols = geometry.det_shape[-1]
-    steps, covered, sense = _arc(orbit.angles)
+    arc = _checked_arc(orbit)
+    covered, sense = arc.covered, arc.sense
     fan = orbit.half_fan(cols)
-    slack = float(steps.max()) * 1.001
+    slack = arc.greatest_step * 1.001
     if covered < math.pi + 2 * fan - slack or covered > 2 * math.pi + slack:
         least, found = math.degrees(math.pi + 2 * fan), math.degrees(covered)
         raise ValueError(f"the arc must be from {least:.1f} to 360 degrees, got {found:.1f}")
@@ -159,8 +155,9 @@ def short_scan_weights(geometry: CTGeometry) -> Tensor:  # (views, cols) float64
 
 def _view_factors(geometry: CTGeometry, orbit: CircularOrbit, allow_limited: bool) -> tuple[Tensor, Tensor | None]:
     """What every view counts for, and weights of its columns where lines are measured more than once in part."""
-    steps, covered, _ = _arc(orbit.angles)
-    slack = float(steps.max()) * 0.5
+    arc = _checked_arc(orbit)
+    steps, covered = arc.steps, arc.covered
+    slack = arc.greatest_step * 0.5
     turn = math.pi if orbit.source_detector_mm is None else 2 * math.pi
     turns = round(covered / turn)
     if turns >= 1 and abs(covered - turns * turn) <= slack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -201,11 +202,16 @@ def test_meta_empty_out_and_batches(device: torch.device) -> None:
     assert torch.equal(y, want)
 
 
-def test_compiles_without_graph_break() -> None:
-    geometry = scans()["parallel2d"]
+@pytest.mark.parametrize("name", ["parallel2d", "fan2d", "cone3d"])
+def test_compiles_without_graph_break(name: str) -> None:
+    geometry = scans()[name]
     _, y = make(geometry, torch.float32)
-    compiled = torch.compile(lambda t: ops.ct_filter(t, 1.0) * 2, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(y), 2 * ops.ct_filter(y, 1.0))
+    if name == "cone3d":
+        call = functools.partial(ops.fdk, geometry=geometry, allow_limited=True, pad_rows=2)
+    else:
+        call = functools.partial(ops.fbp, geometry=geometry, allow_limited=True)
+    compiled = torch.compile(lambda t: call(t) * 2, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(y), 2 * call(y))
 
 
 def test_errors_name_the_argument() -> None:
