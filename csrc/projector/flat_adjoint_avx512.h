@@ -155,57 +155,109 @@ inline __m512 flat_pixels(const float* place, const float* value, int64_t from, 
   return sum;
 }
 
-// Adds a line to slice k: `row` holds n pixels.
-inline void add_flat_line(const ProjectionParams& p, const FlatLine& line, int64_t k, float* place, float* row) {
-  const int across = 1 - line.axis;
-  const int64_t n = p.size[across], middle = middle_voxel(n);
-  const float at = static_cast<float>(k - middle_voxel(p.size[line.axis]));
-  const __m512 at16 = _mm512_set1_ps(at);
-  for (int64_t i = -kLineBefore; i < line.count + kLineAfter - 15; i += 16) {
-    _mm512_storeu_ps(place + i, _mm512_fmadd_ps(at16, _mm512_loadu_ps(line.slope + i), _mm512_loadu_ps(line.base + i)));
-  }
-  // The pixels that any ray reaches.
-  const double low = static_cast<double>(place[0]) - 1.0 + static_cast<double>(middle);
-  const double high = static_cast<double>(place[line.count - 1]) + 1.0 + static_cast<double>(middle);
-  const int64_t x_first = low > 0.0 ? (low < static_cast<double>(n) ? static_cast<int64_t>(low) : n) : 0;
-  const int64_t x_last = high < static_cast<double>(n - 1) ? (high < 0.0 ? 0 : static_cast<int64_t>(high) + 1) : n;
-  const double k_at = static_cast<double>(at);
-  const double d0 = line.d0[0] + k_at * line.d0[1];
-  const __m512 n1 = _mm512_set1_ps(static_cast<float>(line.n1[0] + k_at * line.n1[1]));
-  const __m512 n0 = _mm512_set1_ps(static_cast<float>(line.n0[0] + k_at * line.n0[1]));
-  const __m512 d1 = _mm512_set1_ps(static_cast<float>(line.d1[0]));
-  const __m512 d0s = _mm512_set1_ps(static_cast<float>(d0));
-  const __m512 even = _mm512_set1_ps(static_cast<float>(1.0 / d0));
-  const bool straight = line.d1[0] == 0.0;
-  const int candidates = flat_candidates(line, k_at);
-  const __m512 least = _mm512_set1_ps(-4.0f), most = _mm512_set1_ps(static_cast<float>(line.count));
+// A line in one slice: where its rays cross, their values, and the map from a pixel at x to the ray that crosses a
+// little below x - 1, (n1 x + n0) / (d1 x + d0).
+struct FlatSlice {
+  const float *place, *value;
+  double n1, n0, d1, d0;
+  float count;
+};
+
+// Pixels x_first to x_last of `row`; that of pixel 0 lies at x = first_x.
+template <int Candidates, bool Straight>
+inline void add_flat_pixels(const FlatSlice& slice, int64_t x_first, int64_t x_last, double first_x, float* row) {
+  const __m512 n1 = _mm512_set1_ps(static_cast<float>(slice.n1)), n0 = _mm512_set1_ps(static_cast<float>(slice.n0));
+  const __m512 d1 = _mm512_set1_ps(static_cast<float>(slice.d1)), d0 = _mm512_set1_ps(static_cast<float>(slice.d0));
+  const __m512 least = _mm512_set1_ps(-5.0f), most = _mm512_set1_ps(slice.count - 1.0f);
   const __m512 lanes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512 origin = _mm512_set1_ps(static_cast<float>(first_x));
+  __m512 pixel = _mm512_add_ps(_mm512_set1_ps(static_cast<float>(x_first)), lanes);
   for (int64_t x0 = x_first; x0 < x_last; x0 += 16) {
-    const __m512 x = _mm512_add_ps(_mm512_set1_ps(static_cast<float>(x0 - middle)), lanes);
-    const __m512 before = _mm512_sub_ps(x, _mm512_set1_ps(1.0f));
-    __m512 ray = _mm512_fmadd_ps(n1, before, n0);
-    if (straight) {
-      ray = _mm512_mul_ps(ray, even);
-    } else {
-      const __m512 d = _mm512_fmadd_ps(d1, before, d0s);
+    const __m512 x = _mm512_add_ps(pixel, origin);
+    __m512 ray = _mm512_fmadd_ps(n1, x, n0);
+    if (!Straight) {
+      const __m512 d = _mm512_fmadd_ps(d1, x, d0);
       const __m512 r = _mm512_rcp14_ps(d);
       ray = _mm512_mul_ps(ray, _mm512_mul_ps(r, _mm512_fnmadd_ps(d, r, _mm512_set1_ps(2.0f))));
     }
-    ray = _mm512_add_ps(_mm512_roundscale_ps(_mm512_sub_ps(ray, _mm512_set1_ps(0.01f)), kFloor), _mm512_set1_ps(1.0f));
     ray = _mm512_min_ps(_mm512_max_ps(least, ray), most);
-    const __m512i i = _mm512_cvttps_epi32(ray);
-    const int64_t from = _mm_cvtsi128_si32(_mm512_castsi512_si128(i));
+    const __m512i i = _mm512_cvt_roundps_epi32(ray, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    const int64_t from = _mm_cvtsi128_si32(_mm512_castsi512_si128(i)) + 1;
     const __m512i index = _mm512_sub_epi32(i, _mm512_broadcastd_epi32(_mm512_castsi512_si128(i)));
-    const __mmask16 keep = x_last - x0 < 16 ? static_cast<__mmask16>((1u << (x_last - x0)) - 1) : 0xFFFF;
-    __m512 sum = _mm512_maskz_loadu_ps(keep, row + x0);
-    switch (candidates) {
-      case 1: sum = flat_pixels<1>(place, line.value, from, index, x, sum); break;
-      case 2: sum = flat_pixels<2>(place, line.value, from, index, x, sum); break;
-      case 3: sum = flat_pixels<3>(place, line.value, from, index, x, sum); break;
-      default: sum = flat_pixels<4>(place, line.value, from, index, x, sum); break;
+    if (x_last - x0 >= 16) {
+      const __m512 sum = _mm512_loadu_ps(row + x0);
+      _mm512_storeu_ps(row + x0, flat_pixels<Candidates>(slice.place, slice.value, from, index, x, sum));
+    } else {
+      const __mmask16 keep = static_cast<__mmask16>((1u << (x_last - x0)) - 1);
+      const __m512 sum = _mm512_maskz_loadu_ps(keep, row + x0);
+      _mm512_mask_storeu_ps(row + x0, keep, flat_pixels<Candidates>(slice.place, slice.value, from, index, x, sum));
     }
-    _mm512_mask_storeu_ps(row + x0, keep, sum);
+    pixel = _mm512_add_ps(pixel, _mm512_set1_ps(16.0f));
   }
+}
+
+template <bool Straight>
+inline void add_flat_pixels(int candidates, const FlatSlice& slice, int64_t x_first, int64_t x_last, double first_x,
+                            float* row) {
+  switch (candidates) {
+    case 1: return add_flat_pixels<1, Straight>(slice, x_first, x_last, first_x, row);
+    case 2: return add_flat_pixels<2, Straight>(slice, x_first, x_last, first_x, row);
+    case 3: return add_flat_pixels<3, Straight>(slice, x_first, x_last, first_x, row);
+    default: return add_flat_pixels<4, Straight>(slice, x_first, x_last, first_x, row);
+  }
+}
+
+// Where the rays of a line cross slice `at`, for those that pixels from x_low to x_high can need.
+inline void place_rays(const FlatLine& line, const FlatSlice& slice, float at, double x_low, double x_high,
+                       float* place) {
+  const double lowest = static_cast<double>(-kLineBefore), highest = static_cast<double>(line.count + kLineAfter);
+  const double from = (slice.n1 * x_low + slice.n0) / (slice.d1 * x_low + slice.d0) - 2.0;
+  const double to = (slice.n1 * x_high + slice.n0) / (slice.d1 * x_high + slice.d0) + 36.0;
+  const int64_t begin = from > lowest ? static_cast<int64_t>(smaller(from, highest)) : -kLineBefore;
+  const int64_t end = to < highest ? static_cast<int64_t>(larger(to, lowest)) : line.count + kLineAfter;
+  const __m512 at16 = _mm512_set1_ps(at);
+  for (int64_t i = begin; i < end; i += 16) {
+    const int64_t last = line.count + kLineAfter - 16;
+    const int64_t k = i < last ? i : last;
+    _mm512_storeu_ps(place + k, _mm512_fmadd_ps(at16, _mm512_loadu_ps(line.slope + k), _mm512_loadu_ps(line.base + k)));
+  }
+}
+
+// Adds a line to slice k: `row` holds n pixels, `place` is scratch.
+inline void add_flat_line(const ProjectionParams& p, const FlatLine& line, int64_t k, float* place, float* row) {
+  const int64_t n = p.size[1 - line.axis];
+  const double middle = static_cast<double>(middle_voxel(n));
+  const double at = static_cast<double>(k - middle_voxel(p.size[line.axis]));
+  // The pixels that any ray reaches.
+  const double end =
+      static_cast<double>(line.base[line.count - 1]) + at * static_cast<double>(line.slope[line.count - 1]);
+  const double low = static_cast<double>(line.base[0]) + at * static_cast<double>(line.slope[0]) - 1.01 + middle;
+  const double high = end + 1.01 + middle;
+  const int64_t x_first = low > 0.0 ? (low < static_cast<double>(n) ? static_cast<int64_t>(low) : n) : 0;
+  const int64_t x_last = high < static_cast<double>(n - 1) ? (high < 0.0 ? 0 : static_cast<int64_t>(high) + 1) : n;
+  if (x_first >= x_last) return;
+  FlatSlice slice;
+  slice.value = line.value;
+  slice.count = static_cast<float>(line.count);
+  // The ray that crosses at x - 1, less a hundredth of a ray: (n1 (x - 1) + n0) / (d1 (x - 1) + d0) - 0.01.
+  slice.d1 = line.d1[0];
+  slice.d0 = line.d0[0] + at * line.d0[1] - slice.d1;
+  const double n1 = line.n1[0] + at * line.n1[1];
+  slice.n1 = n1 - 0.01 * slice.d1;
+  slice.n0 = line.n0[0] + at * line.n0[1] - n1 - 0.01 * slice.d0;
+  const int candidates = flat_candidates(line, at);
+  if (p.diverging) {
+    place_rays(line, slice, static_cast<float>(at), static_cast<double>(x_first) - middle,
+               static_cast<double>(x_last) - middle, place);
+    slice.place = place;
+    return add_flat_pixels<false>(candidates, slice, x_first, x_last, -middle, row);
+  }
+  // Equidistant rays move as one: the pixels are moved instead.
+  const double shift = at * static_cast<double>(line.slope[0]);
+  slice.place = line.base;
+  slice.n1 /= slice.d0;
+  slice.n0 = slice.n0 / slice.d0 + slice.n1 * shift;
+  add_flat_pixels<true>(candidates, slice, x_first, x_last, -middle - shift, row);
 }
 
 inline void flat_adjoint(const ProjectionParams& p, const float* proj, float* image) {
