@@ -3,6 +3,7 @@
 from medsynth_ext.data.files import OutputError, check_writable, replacing
 from medsynth_ext.data.scans import ScanDataset, ScanError, check_header, find_scans, scan_name
 from medsynth_ext.data.sources import SOURCES, Source, real_data
+from medsynth_ext.data.unpaired import UnpairedDataset
 
 __all__ = [
     "SOURCES",
@@ -10,6 +11,7 @@ __all__ = [
     "ScanDataset",
     "ScanError",
     "Source",
+    "UnpairedDataset",
     "check_header",
     "check_writable",
     "find_scans",

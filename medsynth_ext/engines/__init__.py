@@ -1,6 +1,8 @@
 """Engines: one trainer, one step per training pattern, and the run over a folder of scans."""
 
 from medsynth_ext.engines.adversarial_step import AdversarialStep, checked_update
+from medsynth_ext.engines.cycle_step import CycleStep, frozen
+from medsynth_ext.engines.image_pool import ImagePool
 from medsynth_ext.engines.latent import LatentGaussian, LatentTable
 from medsynth_ext.engines.segmentation_run import SegmentationRun
 from medsynth_ext.engines.supervised_step import SupervisedStep
@@ -9,6 +11,8 @@ from medsynth_ext.engines.trainer import StepTrainer
 
 __all__ = [
     "AdversarialStep",
+    "CycleStep",
+    "ImagePool",
     "LatentGaussian",
     "LatentTable",
     "SegmentationRun",
@@ -17,4 +21,5 @@ __all__ = [
     "SyntheticBatch",
     "SyntheticStep",
     "checked_update",
+    "frozen",
 ]

@@ -8,6 +8,7 @@ from medsynth_ext.handlers.progress import ProgressBar
 from medsynth_ext.handlers.sample_pictures import SamplePictures
 from medsynth_ext.handlers.scalars import scalars
 from medsynth_ext.handlers.time_limit import TimeLimit
+from medsynth_ext.handlers.translation_pictures import TranslationPictures
 from medsynth_ext.handlers.weights import WeightsError, load_weights
 from medsynth_ext.handlers.weights_writer import WeightsWriter, half_state_dict
 
@@ -20,6 +21,7 @@ __all__ = [
     "ProgressBar",
     "SamplePictures",
     "TimeLimit",
+    "TranslationPictures",
     "WeightsError",
     "WeightsWriter",
     "half_state_dict",

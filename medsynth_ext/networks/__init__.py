@@ -2,6 +2,14 @@
 
 from medsynth_ext.networks.initialisation import xavier_init
 from medsynth_ext.networks.patch_discriminator import MultiScaleDiscriminator, PatchDiscriminator
+from medsynth_ext.networks.resnet_generator import ResnetGenerator
 from medsynth_ext.networks.vgg_features import VGG_LAYERS, VGGFeatures
 
-__all__ = ["VGG_LAYERS", "MultiScaleDiscriminator", "PatchDiscriminator", "VGGFeatures", "xavier_init"]
+__all__ = [
+    "VGG_LAYERS",
+    "MultiScaleDiscriminator",
+    "PatchDiscriminator",
+    "ResnetGenerator",
+    "VGGFeatures",
+    "xavier_init",
+]
