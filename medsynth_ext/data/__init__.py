@@ -1,12 +1,15 @@
 """Real data in installed packages, scans in folders, and files that are written whole or not at all."""
 
 from medsynth_ext.data.files import OutputError, check_writable, replacing
+from medsynth_ext.data.landmark_files import LandmarkFileError, Landmarks
 from medsynth_ext.data.scans import ScanDataset, ScanError, check_header, find_scans, scan_name
 from medsynth_ext.data.sources import SOURCES, Source, real_data
 from medsynth_ext.data.unpaired import UnpairedDataset
 
 __all__ = [
     "SOURCES",
+    "LandmarkFileError",
+    "Landmarks",
     "OutputError",
     "ScanDataset",
     "ScanError",

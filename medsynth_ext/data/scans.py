@@ -140,15 +140,29 @@ class ScanDataset(IterableDataset):
     Args:
         folder: where the scans are, or one file.
         transform: MONAI transform of ``{"image": path}``.
+        find: from the folder to the paths of its scans.
+        check: looks at a file before it is read; raises ``ScanError``.
+        kind: what the files should be, for the sentence about one that cannot be read.
 
     Attributes:
         failures: path and sentence of every scan that could not be used in the last pass.
         on_failure: called with path and sentence as soon as a scan fails.
     """
 
-    def __init__(self, folder: str | os.PathLike, transform: Callable[[dict], Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        transform: Callable[[dict], Any] | None = None,
+        *,
+        find: Callable[[str | os.PathLike], list[Path]] = find_scans,
+        check: Callable[[str | os.PathLike], None] = check_header,
+        kind: str = "NIfTI or MGZ scan",
+    ) -> None:
         super().__init__(data=(), transform=transform)
         self.folder = folder
+        self.find = find
+        self.check = check
+        self.kind = kind
         self.failures: list[tuple[Path, str]] = []
         self.on_failure: Callable[[Path, str], None] | None = None
         self._files: list[Path] | None = None
@@ -156,7 +170,7 @@ class ScanDataset(IterableDataset):
     @property
     def files(self) -> list[Path]:
         if self._files is None:
-            self._files = find_scans(self.folder)
+            self._files = self.find(self.folder)
         return self._files
 
     def __iter__(self) -> Iterator[Any]:
@@ -165,7 +179,7 @@ class ScanDataset(IterableDataset):
         self.failures = []
         for path in self.files:
             try:
-                check_header(path)
+                self.check(path)
                 item: Any = {"image": str(path)}
                 if self.transform is not None:
                     item = self.transform(item)
@@ -184,7 +198,7 @@ class ScanDataset(IterableDataset):
         if isinstance(root, ScanError):
             sentence = str(root)
         else:
-            sentence = f"{path} cannot be read as a NIfTI or MGZ scan: {_one_line(root)}"
+            sentence = f"{path} cannot be read as a {self.kind}: {_one_line(root)}"
         self.failures.append((path, sentence))
         if self.on_failure is None:
             warnings.warn(sentence, stacklevel=3)

@@ -4,6 +4,7 @@ from medsynth_ext.engines.adversarial_step import AdversarialStep, checked_updat
 from medsynth_ext.engines.cycle_step import CycleStep, frozen
 from medsynth_ext.engines.image_pool import ImagePool
 from medsynth_ext.engines.latent import LatentGaussian, LatentTable
+from medsynth_ext.engines.mean_teacher_step import MeanTeacherStep, SemiSupervisedTask
 from medsynth_ext.engines.segmentation_run import SegmentationRun
 from medsynth_ext.engines.supervised_step import SupervisedStep
 from medsynth_ext.engines.synthetic_step import SyntheticBatch, SyntheticStep
@@ -15,7 +16,9 @@ __all__ = [
     "ImagePool",
     "LatentGaussian",
     "LatentTable",
+    "MeanTeacherStep",
     "SegmentationRun",
+    "SemiSupervisedTask",
     "StepTrainer",
     "SupervisedStep",
     "SyntheticBatch",

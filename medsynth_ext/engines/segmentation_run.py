@@ -35,6 +35,9 @@ class SegmentationRun:
         network: the evaluator's network.
         output_dir: where the handlers write, for the last line.
         weights: state dict to load; ``None`` keeps the network as it is.
+        what: the things in the data set, for the messages.
+        doing: what is being done to them.
+        done: what was done to them.
     """
 
     def __init__(
@@ -45,12 +48,16 @@ class SegmentationRun:
         *,
         output_dir: str | os.PathLike,
         weights: str | os.PathLike | None = None,
+        what: str = "scans",
+        doing: str = "segmenting",
+        done: str = "segmented",
     ) -> None:
         self.evaluator = evaluator
         self.dataset = dataset
         self.network = network
         self.output_dir = Path(output_dir)
         self.weights = weights
+        self.what, self.doing, self.done = what, doing, done
 
     def run(self) -> None:
         """Segment all scans.
@@ -70,21 +77,20 @@ class SegmentationRun:
         good = len(files) - len(bad)
         seconds = time.perf_counter() - started
         if good:
-            print(
-                f"{good} of {len(files)} scans segmented in {seconds:.1f} s; results are in {self.output_dir.resolve()}"
-            )
+            text = f"{good} of {len(files)} {self.what} {self.done} in {seconds:.1f} s"
+            print(f"{text}; results are in {self.output_dir.resolve()}")
         if bad:
             lines = "\n".join(f"  {sentence}" for _, sentence in bad)
-            raise SystemExit(f"error: {len(bad)} of {len(files)} scans could not be segmented:\n{lines}")
+            raise SystemExit(f"error: {len(bad)} of {len(files)} {self.what} could not be {self.done}:\n{lines}")
 
     def _evaluate(self, total: int) -> None:
         with ExitStack() as stack:
-            bar = stack.enter_context(tqdm(total=total, desc="segmenting", file=sys.stderr, bar_format=_BAR))
+            bar = stack.enter_context(tqdm(total=total, desc=self.doing, file=sys.stderr, bar_format=_BAR))
             done = 0
 
             def show(share: float, what: str) -> None:
                 bar.n = done + share
-                bar.set_description_str(f"{done} of {total} scans done{what and ', '}{what}")
+                bar.set_description_str(f"{done} of {total} {self.what} done{what and ', '}{what}")
 
             def finished() -> None:
                 nonlocal done

@@ -16,22 +16,26 @@ __all__ = ["EMA", "EMAHandler"]
 class EMA:
     """Keeps ``network``, a copy whose weights and floating-point buffers average those of the trained network.
 
-    After update s (from 0) the average is ``a = d a + (1 - d) w`` with ``d = min(decay, (1 + s) / (10 + s))``, so that
-    the first steps do not keep the initial weights for long. Batch-norm statistics are averaged like weights; integer
-    buffers are copied. Use ``ema.network`` for validation and for the weights that ship.
+    After update s (from 0) the average is ``a = d a + (1 - d) w`` with ``d = min(decay, (1 + s) / (1 + s + warm_up))``,
+    so that the first steps do not keep the initial weights for long. Batch-norm statistics are averaged like weights;
+    integer buffers are copied. Use ``ema.network`` for validation and for the weights that ship.
 
     Args:
         network: the network in training; a ``DistributedDataParallel`` is looked into.
         decay: weight of the old average, 0 <= decay < 1.
+        warm_up: how slowly the weight of the old average grows to ``decay``; 1 gives ``1 - 1 / (s + 2)``, 0 none.
 
     Raises:
-        ValueError: for a decay outside of [0, 1).
+        ValueError: for a decay outside of [0, 1) or a negative warm-up.
     """
 
-    def __init__(self, network: nn.Module, *, decay: float = 0.999) -> None:
+    def __init__(self, network: nn.Module, *, decay: float = 0.999, warm_up: float = 9.0) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
+        if warm_up < 0:
+            raise ValueError(f"warm_up must not be negative, got {warm_up}")
         self.decay = decay
+        self.warm_up = warm_up
         self.updates = 0
         self.source = network.module if isinstance(network, DistributedDataParallel) else network
         self.network = copy.deepcopy(self.source).requires_grad_(False).eval()
@@ -44,7 +48,7 @@ class EMA:
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the network's present weights."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (1 + self.updates + self.warm_up))
         weights = self.source.state_dict()
         for name, average in self.network.state_dict().items():
             if average.is_floating_point():

@@ -40,19 +40,22 @@ class WeightsWriter:
     """Writes a network's state dict to one file at the end of an epoch, atomically and in half precision.
 
     Attached to a trainer it writes every epoch. With ``metric`` it is attached to an evaluator and writes when that
-    metric is better (larger) than ever before; give it to the ``Checkpoint``, so that a resumed training knows the
-    best.
+    metric is better than ever before; give it to the ``Checkpoint``, so that a resumed training knows the best.
 
     Args:
         network: the network to write, for example ``ema.network``.
         path: the file, for example ``models/model.pt``.
         metric: name of the evaluator's metric; every epoch is written when ``None``.
+        smaller_is_better: the metric is an error; by default a larger one is better.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path, *, metric: str | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, path: str | Path, *, metric: str | None = None, smaller_is_better: bool = False
+    ) -> None:
         self.network = network.module if isinstance(network, DistributedDataParallel) else network
         self.path = Path(path)
         self.metric = metric
+        self.smaller_is_better = smaller_is_better
         self.best: float | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -62,7 +65,8 @@ class WeightsWriter:
     def __call__(self, engine: Engine) -> None:
         if self.metric is not None:
             value = float(engine.state.metrics[self.metric])
-            if not (self.best is None or value > self.best):
+            sign = -1.0 if self.smaller_is_better else 1.0
+            if not (self.best is None or sign * value > sign * self.best):
                 return
             self.best = value
         if rank_and_world()[0] == 0:

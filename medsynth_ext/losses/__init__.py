@@ -3,6 +3,7 @@
 from medsynth_ext.losses.adversarial import feature_matching, hinge_discriminator, hinge_generator
 from medsynth_ext.losses.conditional_adversarial import ConditionalAdversarialLoss
 from medsynth_ext.losses.feature_distance import FeatureDistance
+from medsynth_ext.losses.jensen_shannon import jensen_shannon
 
 __all__ = [
     "ConditionalAdversarialLoss",
@@ -10,4 +11,5 @@ __all__ = [
     "feature_matching",
     "hinge_discriminator",
     "hinge_generator",
+    "jensen_shannon",
 ]

@@ -20,6 +20,12 @@ from medsynth_ext.handlers import load_weights
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+def key_metric(trained) -> str:
+    """Name of the metric by which a bundle chooses its weights."""
+    (name,) = trained.workflow.parser.get("validate#key_metric")
+    return name
+
+
 def rows(folder: Path) -> int:
     path = folder / "loss.csv"
     return path.read_text().count("\n") if path.exists() else 0
@@ -51,7 +57,7 @@ def test_training_lowers_the_loss(trained):
 def test_training_leaves_log_pictures_and_scalars(trained):
     epochs = json.loads((trained.output / "epochs.json").read_text())
     assert [record["epoch"] for record in epochs] == list(range(1, trained.settings["epochs"] + 1))
-    assert all(0 <= record["metrics"]["val_mean_dice"] <= 1 for record in epochs)
+    assert all(0 <= record["metrics"][key_metric(trained)] <= 1 for record in epochs)
     assert len(list((trained.output / "pictures").glob("*.png"))) == len(epochs)
     assert list((trained.output / "tensorboard").glob("events.*"))
 
@@ -62,14 +68,17 @@ def test_saved_weights_give_the_same_output(trained):
     parser.parse(reset=True)
     fresh = parser.get_parsed_content("network_def").eval()
     ports = check_bundles.Bundle(trained.bundle).metadata["network_data_format"]
-    size = [32] * len(ports["inputs"]["image"]["spatial_shape"])
-    x = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))
+    image = ports["inputs"]["image"]
+    size = [32] * len(image["spatial_shape"])
+    x = torch.rand(1, image["num_channels"], *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = fresh(x)
         load_weights(fresh, trained.weights)
         loaded, kept = fresh(x), average(x)
     assert not torch.allclose(before, kept, atol=0.05)
-    best = max(json.loads((trained.output / "epochs.json").read_text()), key=lambda r: r["metrics"]["val_mean_dice"])
+    epochs = json.loads((trained.output / "epochs.json").read_text())
+    choose = min if parser.get("best_weights", {}).get("smaller_is_better", False) else max
+    best = choose(epochs, key=lambda record: record["metrics"][key_metric(trained)])
     if best["epoch"] == trained.settings["epochs"]:  # the best epoch is the last one, whose average is in memory
         assert torch.allclose(loaded, kept, rtol=0.02, atol=0.02)
     else:
@@ -84,9 +93,10 @@ def test_evaluation_writes_a_table_of_metrics(trained, tmp_path, configs):
         trained.bundle, *configs, kind="train" if len(configs) == 2 else None, output_dir=str(tmp_path), **settings
     )
     metrics = workflow.parser.get_parsed_content("validate#evaluator").state.metrics
-    assert 0 <= metrics["val_mean_dice"] <= 1
-    assert (tmp_path / "metrics.csv").read_text().count("val_mean_dice") == 1
-    assert "one" in (tmp_path / "val_mean_dice_raw.csv").read_text()
+    name = key_metric(trained)
+    assert 0 <= metrics[name] <= 1
+    assert (tmp_path / "metrics.csv").read_text().count(name) == 1
+    assert "one" in (tmp_path / f"{name}_raw.csv").read_text()
 
 
 def test_inference_writes_its_results(trained, tmp_path):

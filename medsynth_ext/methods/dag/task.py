@@ -1,0 +1,69 @@
+"""The method's part in the mean-teacher training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medsynth_ext.engines.sample_states import sample_states
+from medsynth_ext.methods.dag.augmentation import RadiographAugmentation
+from medsynth_ext.methods.dag.coordinates import to_index, to_normalised
+from medsynth_ext.methods.dag.losses import DAGLoss
+from medsynth_ext.methods.dag.network import DAGNet, DAGOutput
+
+__all__ = ["DAGTask"]
+
+_NOISE = 1 << 32  # the student's noise has other random numbers than the augmentation
+
+
+class DAGTask:
+    """Radiographs in [0, 1] and points in index coordinates, to the terms of :class:`DAGLoss`.
+
+    Args:
+        augmentation: the same for teacher and student.
+        loss: the terms.
+        noise: standard deviation of the noise on the student's unlabelled images, which have deviation 1.
+    """
+
+    def __init__(self, augmentation: RadiographAugmentation, loss: DAGLoss, *, noise: float = 0.1) -> None:
+        self.augmentation = augmentation
+        self.loss = loss
+        self.noise = noise
+
+    def prepare(
+        self, batch: Mapping[str, Any], seed: int, first: int, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """``image`` (B, 1, H, W) and, where there are, ``label`` (B, N, 2), NaN where not visible."""
+        image = batch["image"].to(device, non_blocking=True)
+        points = batch["label"].to(device, non_blocking=True) if "label" in batch else None
+        if points is not None:
+            points = to_normalised(points.float(), image.shape[2:])
+        image, points = self.augmentation(image.float(), points, sample_states(seed, first, len(image)))
+        return image, None if points is None else to_index(points, image.shape[2:])
+
+    def disturb(self, image: Tensor, seed: int, first: int) -> Tensor:
+        """White noise."""
+        states = sample_states(seed + _NOISE, first, len(image))
+        noise = torch.stack([torch.from_numpy(state.standard_normal(image.shape[1:])) for state in states])
+        return image + self.noise * noise.to(image)
+
+    def outputs(self, network: nn.Module, image: Tensor) -> DAGOutput:
+        """Points and features."""
+        assert isinstance(network, DAGNet)
+        return network.stages(image)
+
+    def supervised(self, student: DAGOutput, target: Tensor) -> dict[str, Tensor]:
+        """Against labelled points in index coordinates."""
+        size = [4 * side for side in student.features.shape[2:]]
+        return self.loss.supervised(student, to_normalised(target, size))
+
+    def consistency(self, student: DAGOutput, teacher: DAGOutput) -> dict[str, Tensor]:
+        """Against the teacher's points and features."""
+        return self.loss.consistency(student, teacher)
+
+    def prediction(self, student: DAGOutput) -> Tensor:
+        """Points in index coordinates."""
+        return to_index(student.points, [4 * side for side in student.features.shape[2:]])
