@@ -1,13 +1,17 @@
 """Real data in installed packages, scans in folders, and files that are written whole or not at all."""
 
 from medsynth_ext.data.files import OutputError, check_writable, replacing
+from medsynth_ext.data.frame_dataset import FrameDataset
 from medsynth_ext.data.landmark_files import LandmarkFileError, Landmarks
+from medsynth_ext.data.point_frames import FrameError, find_frames, find_point_frames, split_by_surgery
 from medsynth_ext.data.scans import ScanDataset, ScanError, check_header, find_scans, scan_name
 from medsynth_ext.data.sources import SOURCES, Source, real_data
 from medsynth_ext.data.unpaired import UnpairedDataset
 
 __all__ = [
     "SOURCES",
+    "FrameDataset",
+    "FrameError",
     "LandmarkFileError",
     "Landmarks",
     "OutputError",
@@ -17,8 +21,11 @@ __all__ = [
     "UnpairedDataset",
     "check_header",
     "check_writable",
+    "find_frames",
+    "find_point_frames",
     "find_scans",
     "real_data",
     "replacing",
     "scan_name",
+    "split_by_surgery",
 ]

@@ -5,6 +5,8 @@ from medsynth_ext.engines.cycle_step import CycleStep, frozen
 from medsynth_ext.engines.image_pool import ImagePool
 from medsynth_ext.engines.latent import LatentGaussian, LatentTable
 from medsynth_ext.engines.mean_teacher_step import MeanTeacherStep, SemiSupervisedTask
+from medsynth_ext.engines.point_batch import prepare_point_batch
+from medsynth_ext.engines.sample_states import sample_states
 from medsynth_ext.engines.segmentation_run import SegmentationRun
 from medsynth_ext.engines.supervised_step import SupervisedStep
 from medsynth_ext.engines.synthetic_step import SyntheticBatch, SyntheticStep
@@ -25,4 +27,6 @@ __all__ = [
     "SyntheticStep",
     "checked_update",
     "frozen",
+    "prepare_point_batch",
+    "sample_states",
 ]

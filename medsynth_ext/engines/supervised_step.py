@@ -19,10 +19,10 @@ __all__ = ["SupervisedStep"]
 class SupervisedStep(ABC):
     """Make image and target of a batch, run the network, update it; a subclass says how the pair is made.
 
-    The batch has one ``label`` per sample. With G samples per iteration over all processes, sample b of rank r in
-    iteration i (from 1) has the number ``(i - 1) * G + r * B + b``: what is random about a sample is a function of
-    ``(seed, number)``, so every training image can be made again, and N processes see the images that one with the
-    same G would see.
+    Every entry of the batch has one item per sample. With G samples per iteration over all processes, sample b of
+    rank r in iteration i (from 1) has the number ``(i - 1) * G + r * B + b``: what is random about a sample is a
+    function of ``(seed, number)``, so every training image can be made again, and N processes see the images that one
+    with the same G would see.
 
     Args:
         network: maps the image to logits.
@@ -70,7 +70,7 @@ class SupervisedStep(ABC):
 
     def __call__(self, engine: StepTrainer, batch: Mapping[str, Any]) -> dict[str, Any]:
         rank, world = rank_and_world()
-        first = ((engine.state.iteration - 1) * world + rank) * len(batch["label"])
+        first = ((engine.state.iteration - 1) * world + rank) * len(next(iter(batch.values())))
         with torch.no_grad():
             image, target = self.make_pair(batch, first, torch.device(engine.state.device))
         self.network.train()

@@ -1,8 +1,10 @@
 """Ignite handlers that MONAI lacks."""
 
 from medsynth_ext.handlers.checkpoint import Checkpoint
+from medsynth_ext.handlers.detection_writer import DetectionWriter
 from medsynth_ext.handlers.ema import EMA, EMAHandler
 from medsynth_ext.handlers.loss_log import LossLog
+from medsynth_ext.handlers.map_pictures import MapPictures
 from medsynth_ext.handlers.nifti_writer import NiftiWriter
 from medsynth_ext.handlers.progress import ProgressBar
 from medsynth_ext.handlers.sample_pictures import SamplePictures
@@ -15,8 +17,10 @@ from medsynth_ext.handlers.weights_writer import WeightsWriter, half_state_dict
 __all__ = [
     "EMA",
     "Checkpoint",
+    "DetectionWriter",
     "EMAHandler",
     "LossLog",
+    "MapPictures",
     "NiftiWriter",
     "ProgressBar",
     "SamplePictures",

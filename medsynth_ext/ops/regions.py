@@ -29,6 +29,7 @@ __all__ = [
 
 _CONNECTIVITY = {2: (1,), 4: (2,), 8: (2,), 6: (3,), 26: (3,)}
 _WHOLE_Y, _WHOLE_X, _UNCUT = 0, 1, 2
+_CACHED = 1 << 15  # float64 numbers that a core keeps at hand between the passes over them
 
 
 class RegionStats(NamedTuple):
@@ -55,12 +56,16 @@ def quantize_probability(
     """
     prob = widened(prob)
     check_float("prob", prob)
-    clean = prob.detach().double().nan_to_num_(nan=0.0).clamp_(0, 1)
-    return clean.mul_(255).add_(0.5).floor_().to(torch.uint8)
+    levels = torch.empty(prob.shape, dtype=torch.uint8, device=prob.device)
+    flat = prob.detach().reshape(-1)
+    piece = _CACHED if flat.device.type == "cpu" else max(flat.numel(), 1)
+    for part, out in zip(flat.split(piece), levels.view(-1).split(piece), strict=True):
+        out.copy_(part.double().nan_to_num_(nan=0.0).clamp_(0, 1).mul_(255).add_(0.5).floor_())
+    return levels
 
 
 def otsu_threshold(
-    prob: Tensor,  # (B, 1, *S)
+    prob: Tensor,  # (B, 1, *S), or its levels as uint8
     *,
     min_peak: float = 0.0,
 ) -> tuple[Tensor, Tensor]:  # (B,) uint8, (B, 1, *S) bool
@@ -68,19 +73,16 @@ def otsu_threshold(
 
     On the 256 levels ``q`` of :func:`quantize_probability`: the smallest ``t`` with the largest variance between
     ``q <= t`` and ``q > t``. A map of one level has no threshold and an empty mask. Otsu splits noise too: maps whose
-    maximum is below ``min_peak`` have an empty mask.
+    maximum is below ``min_peak`` have an empty mask. Levels that are there already need not be made again.
 
     >>> otsu_threshold(torch.tensor([[[0.0, 0.1, 0.9, 1.0]]]))[1].tolist()
     [[[False, False, True, True]]]
     """
-    q = quantize_probability(prob)
+    q = prob if prob.dtype == torch.uint8 else quantize_probability(prob)
     if q.ndim < 3 or q.shape[1] != 1 or not q.numel():
         raise ValueError(f"prob must be (B, 1, *S) with at least one voxel, got {tuple(prob.shape)}")
-    batch = q.shape[0]
     level = torch.arange(256, device=q.device)
-    bins = (q.reshape(batch, -1).long() + 256 * torch.arange(batch, device=q.device)[:, None]).reshape(-1)
-    histogram = torch.zeros(256 * batch, dtype=torch.int64, device=q.device)
-    histogram = histogram.index_add_(0, bins, torch.ones_like(bins)).view(batch, 256)
+    histogram = _histograms(q.flatten(1))
     count, total = histogram.sum(1, keepdim=True), (histogram * level).sum(1, keepdim=True)
     n0, s0 = histogram.cumsum(1), (histogram * level).cumsum(1)
     n1 = count - n0
@@ -88,10 +90,21 @@ def otsu_threshold(
     score = torch.where((n0 > 0) & (n1 > 0), between / (n0 * n1).clamp(min=1).double(), -1.0)
     best = score.amax(1, keepdim=True)
     threshold = torch.where(score == best, level, 256).amin(1)
-    threshold = torch.where(best[:, 0] >= 0, threshold, 255)
-    high = prob.detach().flatten(1).nan_to_num(nan=-math.inf).amax(1) >= min_peak if min_peak > 0 else best[:, 0] >= 0
+    threshold = torch.where(best[:, 0] >= 0, threshold, 255).to(torch.uint8)
+    high = best[:, 0] >= 0
+    if min_peak > 0:
+        values = q.double() / 255 if prob.dtype == torch.uint8 else prob.detach().nan_to_num(nan=-math.inf)
+        high &= values.flatten(1).amax(1) >= min_peak
     above = (q.flatten(1) > threshold[:, None]) & high[:, None]
-    return threshold.to(torch.uint8), above.view(q.shape)
+    return threshold, above.view(q.shape)
+
+
+def _histograms(q: Tensor) -> Tensor:  # (B, N) uint8 to (B, 256) int64
+    if q.device.type == "cpu":
+        return torch.stack([torch.bincount(row, minlength=256) for row in q])
+    bins = q.long() + 256 * torch.arange(len(q), device=q.device)[:, None]
+    counts = torch.zeros(256 * len(q), dtype=torch.int64, device=q.device)
+    return counts.index_add_(0, bins.view(-1), torch.ones_like(bins).view(-1)).view(-1, 256)
 
 
 def binary_dilation(
@@ -212,7 +225,7 @@ def split_regions(
     regions = flat.amax(1).long()  # (B,)
     table = _sums(labels, q, None, max_points)
     area = table[..., 0]
-    big = (area * regions[:, None]).double() > kappa * (flat > 0).sum(1, keepdim=True).double()
+    big = (area * regions[:, None]).double() > kappa * _foreground(flat, area, regions)[:, None].double()
     tall = table[..., 9] - table[..., 7] > table[..., 10] - table[..., 8]
     way = torch.where(big, torch.where(tall, _WHOLE_Y, _WHOLE_X), _UNCUT)
     cut = torch.stack([way, area, table[..., 1], table[..., 2]], dim=-1)
@@ -228,6 +241,12 @@ def split_regions(
     points = (sums / weight[..., None]).masked_fill(beyond[..., None], math.nan)
     score = (parts[..., 3] / (255 * parts[..., 0])).masked_fill(beyond, -math.inf)
     return points, score, count, (total > max_points) | (regions > max_points)
+
+
+def _foreground(flat: Tensor, area: Tensor, regions: Tensor) -> Tensor:  # (B,) pixels of all regions
+    if flat.device.type == "cpu" and not bool((regions > area.shape[1]).any()):
+        return area.sum(1)
+    return (flat > 0).sum(1)  # the table lacks the regions beyond its end
 
 
 def _sums(labels: Tensor, q: Tensor, cut: Tensor | None, regions: int) -> Tensor:

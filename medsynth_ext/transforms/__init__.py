@@ -1,9 +1,13 @@
 """MONAI transforms, array and dictionary forms, usable in any pipeline."""
 
 from medsynth_ext.transforms.check_ct import CheckCTd
+from medsynth_ext.transforms.decode_points import DecodePointsd
 from medsynth_ext.transforms.fbpaug import FBPAug, FBPAugd
 from medsynth_ext.transforms.heatmaps_to_landmarks import HeatmapsToLandmarks, HeatmapsToLandmarksd
 from medsynth_ext.transforms.landmarks_to_heatmaps import LandmarksToHeatmaps, LandmarksToHeatmapsd
+from medsynth_ext.transforms.load_point_frame import LoadPointFramed
+from medsynth_ext.transforms.place_points import PlacePointsd
+from medsynth_ext.transforms.point_frame_augmentation import PointFrameAugmentation
 from medsynth_ext.transforms.posteriors_to_labels import PosteriorsToLabels, PosteriorsToLabelsd
 from medsynth_ext.transforms.rand_fbpaug import RandFBPAug, RandFBPAugd
 from medsynth_ext.transforms.rand_low_resolution import RandLowResolution, RandLowResolutiond
@@ -14,12 +18,16 @@ from medsynth_ext.transforms.resample_to_spacing import ResampleToSpacing, Resam
 
 __all__ = [
     "CheckCTd",
+    "DecodePointsd",
     "FBPAug",
     "FBPAugd",
     "HeatmapsToLandmarks",
     "HeatmapsToLandmarksd",
     "LandmarksToHeatmaps",
     "LandmarksToHeatmapsd",
+    "LoadPointFramed",
+    "PlacePointsd",
+    "PointFrameAugmentation",
     "PosteriorsToLabels",
     "PosteriorsToLabelsd",
     "RandFBPAug",

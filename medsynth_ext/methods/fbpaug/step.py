@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medsynth_ext.engines import SupervisedStep
+from medsynth_ext.engines import SupervisedStep, sample_states
 from medsynth_ext.methods.fbpaug.augmentation import SliceAugmentation
 
-__all__ = ["SliceStep", "sample_states"]
-
-
-def sample_states(seed: int, first: int, count: int) -> list[np.random.RandomState]:
-    """A random state per sample, a function of (seed, number of the sample) alone."""
-    keys = [np.array([seed, i], dtype=np.uint64) for i in range(first, first + count)]
-    return [np.random.RandomState(np.random.Philox(key=key)) for key in keys]
+__all__ = ["SliceStep"]
 
 
 class SliceStep(SupervisedStep):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from medsynth_ext.engines import sample_states
 from medsynth_ext.methods.fbpaug import ResidualUNet2D
 from medsynth_ext.methods.fbpaug.augmentation import SliceAugmentation
 from medsynth_ext.methods.fbpaug.slices import SliceSampler, SliceSet
-from medsynth_ext.methods.fbpaug.step import sample_states
 from medsynth_ext.transforms import RandFBPAug
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medsynth_ext import ops
 from medsynth_ext.claims import Arm, Claim, Progress, Study
 from medsynth_ext.data.files import replacing
+from medsynth_ext.engines import sample_states
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.fbpaug.agreement import dice
 from medsynth_ext.methods.fbpaug.augmentation import SliceAugmentation
@@ -25,7 +26,6 @@ from medsynth_ext.methods.fbpaug.claims.real_anatomy import real_chest_slices
 from medsynth_ext.methods.fbpaug.claims.scikit_chain import scikit_chain
 from medsynth_ext.methods.fbpaug.claims.settings import ARMS, SPLITS, NetworkArm, Settings
 from medsynth_ext.methods.fbpaug.network import ResidualUNet2D
-from medsynth_ext.methods.fbpaug.step import sample_states
 from medsynth_ext.phantoms.chest import KERNELS, ChestSlice, chest_slice, infect_lungs, scan_slice
 from medsynth_ext.transforms import RandFBPAug
 
