@@ -1,5 +1,6 @@
 """Networks that more than one method uses."""
 
+from medsynth_ext.networks.hrnet import HRNet
 from medsynth_ext.networks.initialisation import xavier_init
 from medsynth_ext.networks.patch_discriminator import MultiScaleDiscriminator, PatchDiscriminator
 from medsynth_ext.networks.resnet_generator import ResnetGenerator
@@ -13,3 +14,4 @@ __all__ = [
     "VGGFeatures",
     "xavier_init",
 ]
+__all__ = ["VGG_LAYERS", "HRNet", "MultiScaleDiscriminator", "PatchDiscriminator", "VGGFeatures", "xavier_init"]
