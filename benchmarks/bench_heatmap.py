@@ -33,6 +33,8 @@ def cases(size: int, device: torch.device) -> Iterator[Callable[[], Case]]:
     yield partial(render_case, "heatmap_render_3d", deep(size), 3.0, device)
     yield partial(soft_case, "heatmap_soft_argmax_3d", deep(size), device)
     yield partial(nms_case, "heatmap_nms_3d", deep(size), device)
+    yield partial(slices_case, "ortho_slice_product", max(24, 100 * size // SIZE), device)
+    yield partial(slices_case, "ortho_slice_product_grad", max(24, 100 * size // SIZE), device, grad=True)
 
 
 def flat(size: int) -> tuple[int, ...]:
@@ -246,6 +248,40 @@ def nms_case(key: str, shape: tuple[int, ...], device: torch.device) -> Case:
     expected = _numbers(mask(maps).nonzero(), shape)
     title = f"Local maxima of 3^{axes} voxels above {THRESHOLD:g}, as a list, {_text(shape)}"
     return Case(key, title, peers, close_to(expected, 0), 4 * maps.numel())
+
+
+def slices_case(key: str, edge: int, device: torch.device, *, grad: bool = False) -> Case:
+    """The joint probability of three stacks of slices of four cubes; with ``grad`` also its gradients."""
+    stacks = [torch.rand(4, edge, edge, edge, generator=torch.Generator().manual_seed(i)).to(device) for i in range(3)]
+    z, y, x = stacks
+    out, seed = torch.empty_like(x), torch.full_like(x, 0.5)
+
+    def composition(z: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        return x * y.movedim(-1, -3) * z.movedim(-3, -1)
+
+    def run(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
+        if not grad:
+            return lambda: function(z, y, x)
+
+        def both() -> Tensor:
+            leaves = [stack.detach().requires_grad_() for stack in stacks]
+            return torch.stack(torch.autograd.grad(function(*leaves), leaves, seed))
+
+        return both
+
+    peers = [
+        Peer("medsynth_ext, fresh output", lambda: run(ops.ortho_slice_product), "fresh", _same),
+        Peer("our PyTorch twin", lambda: run(reference.ortho_slice_product), "twin", _same),
+        Peer("PyTorch, products of permuted views", lambda: run(composition), "eager", _same),
+        Peer("torch.compile", lambda: run(torch.compile(composition)), "compile", _same),
+    ]
+    if not grad:
+        into = Peer("medsynth_ext, out=", lambda: lambda: ops.ortho_slice_product(z, y, x, out=out), "out", _same)
+        peers.insert(0, into)
+    title = f"Joint probability of three stacks of slices, {_text(tuple(x.shape))}"
+    bytes_moved = (8 if grad else 4) * 4 * x.numel()
+    check = close_to(run(composition)(), 1e-6)
+    return Case(key, title + (", and its gradients" if grad else ""), peers, check, bytes_moved, grad=grad)
 
 
 def _numbers(index: Tensor, shape: tuple[int, ...]) -> Tensor:

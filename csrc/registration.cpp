@@ -96,6 +96,13 @@ STABLE_TORCH_LIBRARY(medsynth_ext, m) {
   m.def("jacobian_determinant_out(Tensor displacement, Tensor(a!) out) -> ()");
   // out[b, x] = table[b, labels[b, x]]; returns the first position per sample whose label has no entry, or -1.
   m.def("map_labels_out(Tensor labels, Tensor table, Tensor(a!) out) -> Tensor");
+  // out[i,j,k] = z[k,i,j] y[j,k,i] x[i,j,k] for stacks of slices (B, K, I, J), (B, J, K, I), (B, I, J, K); log: the
+  // exponential of the sum.
+  m.def("ortho_slice_product(Tensor z, Tensor y, Tensor x, bool log) -> Tensor");
+  // Gradients to z, y and x.
+  m.def(
+      "ortho_slice_product_backward(Tensor grad, Tensor z, Tensor y, Tensor x, bool log) -> (Tensor, Tensor, Tensor)");
+  m.def("ortho_slice_product_out(Tensor z, Tensor y, Tensor x, bool log, Tensor(a!) out) -> ()");
   // Philox4x32-10 words for counters (N, 4) int64 (each < 2^32) and a key of two words; int64 (N, 4).
   m.def("philox_raw(Tensor counters, int key0, int key1) -> Tensor");
   // Random numbers into out (B, C, *S): integers in [0, n), normal, uniform in [low, high).

@@ -43,6 +43,7 @@ from medsynth_ext.ops.regions import (
     split_regions,
 )
 from medsynth_ext.ops.resampling import resample, resize_field, simulate_resolution
+from medsynth_ext.ops.slice_product import ortho_slice_product
 from medsynth_ext.ops.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "lab2im_matrix",
     "map_labels",
     "match_points",
+    "ortho_slice_product",
     "otsu_threshold",
     "philox_raw",
     "poisson_counts",

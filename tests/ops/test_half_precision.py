@@ -115,6 +115,7 @@ CASES += [
     ),
     Case("render_point_map", {"points": LANDMARKS["points"]}, {"valid": SHOWN, "size": (6, 7), "sigma": 1.5}),
     Case("sample_at_points", {"feat": IMAGE, "pts": LANDMARKS["points"][:1]}, {}),
+    Case("ortho_slice_product", {"z": values(1, 5, 3, 4), "y": values(1, 4, 5, 3), "x": values(1, 3, 4, 5)}, {}),
 ]
 OF_MAPS = [  # half precision is read exactly; coordinates and counts, which it does not hold, are those of float32
     Case("heatmap_peak", {"h": IMAGE}, {"refine": "com"}),

@@ -20,6 +20,7 @@ from medsynth_ext.ops.reference.projector import ct_adjoint, ct_backproject, ct_
 from medsynth_ext.ops.reference.random import philox_raw, rand_int, rand_normal, rand_uniform
 from medsynth_ext.ops.reference.regions import connected_components, region_sums
 from medsynth_ext.ops.reference.resampling import resample, resize_field, simulate_resolution
+from medsynth_ext.ops.reference.slice_product import ortho_slice_product
 from medsynth_ext.ops.reference.warping import affine_svf_warp, lab2im_matrix, warp, warp_labels
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "lab2im_matrix",
     "map_labels_out",
     "mean_and_cov",
+    "ortho_slice_product",
     "philox_raw",
     "points_as_field",
     "rand_int",
