@@ -8,10 +8,10 @@ from medsynth_ext.networks.vgg_features import VGG_LAYERS, VGGFeatures
 
 __all__ = [
     "VGG_LAYERS",
+    "HRNet",
     "MultiScaleDiscriminator",
     "PatchDiscriminator",
     "ResnetGenerator",
     "VGGFeatures",
     "xavier_init",
 ]
-__all__ = ["VGG_LAYERS", "HRNet", "MultiScaleDiscriminator", "PatchDiscriminator", "VGGFeatures", "xavier_init"]
