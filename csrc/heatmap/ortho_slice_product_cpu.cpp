@@ -16,8 +16,20 @@ struct Tile {
   T* at(int64_t i, int64_t j) { return v + (i * kSide + j) * kSide; }
 };
 
+// A tile's place.
 struct Span {
-  int64_t first[3], size[3];  // of a tile along i, j, k
+  int64_t offset;             // of its sample, in elements
+  int64_t first[3], size[3];  // along i, j, k
+
+  int64_t at_z(const OrthoSliceProductParams& p, int64_t i) const {
+    return offset + p.at_z(first[0] + i, first[1], first[2]);
+  }
+  int64_t at_y(const OrthoSliceProductParams& p, int64_t j) const {
+    return offset + p.at_y(first[0], first[1] + j, first[2]);
+  }
+  int64_t at_x(const OrthoSliceProductParams& p, int64_t i, int64_t j) const {
+    return offset + p.at_x(first[0] + i, first[1] + j, first[2]);
+  }
 };
 
 template <class T>
@@ -58,68 +70,87 @@ void transpose(const T* from, int64_t from_step, T* to, int64_t to_step, int64_t
   }
 }
 
+// Asks for the next tile's piece of a slice. Pieces lie too far apart for the hardware to foresee them, and waiting for
+// them would take most of the time.
 template <class T>
-void read_z(const OrthoSliceProductParams& p, const T* z, const Span& s, Tile<T>& to) {
+void prefetch(const T* from, int64_t step, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r) {
+    __builtin_prefetch(from + r * step, 0, 2);
+    __builtin_prefetch(from + r * step + columns - 1, 0, 2);
+  }
+}
+
+template <class T>
+void read_z(const OrthoSliceProductParams& p, const void* z, const Span& s, const Span& next, Tile<T>& to) {
+  const auto* data = static_cast<const T*>(z);
+  const int64_t step = p.n[0] * p.n[1];
   for (int64_t i = 0; i < s.size[0]; ++i) {
-    transpose(z + p.at_z(s.first[0] + i, s.first[1], s.first[2]), p.n[0] * p.n[1], to.at(i, 0), kSide, s.size[2],
-              s.size[1]);
+    if (i < next.size[0]) prefetch(data + next.at_z(p, i), step, next.size[2], next.size[1]);
+    transpose(data + s.at_z(p, i), step, to.at(i, 0), kSide, s.size[2], s.size[1]);
   }
 }
 
 template <class T>
-void write_z(const OrthoSliceProductParams& p, Tile<T>& from, const Span& s, T* z) {
+void write_z(const OrthoSliceProductParams& p, Tile<T>& from, const Span& s) {
   for (int64_t i = 0; i < s.size[0]; ++i) {
-    transpose(from.at(i, 0), kSide, z + p.at_z(s.first[0] + i, s.first[1], s.first[2]), p.n[0] * p.n[1], s.size[1],
-              s.size[2]);
+    T* to = static_cast<T*>(p.grad_z) + s.at_z(p, i);
+    transpose<T>(from.at(i, 0), kSide, to, p.n[0] * p.n[1], s.size[1], s.size[2]);
   }
 }
 
 template <class T>
-void read_y(const OrthoSliceProductParams& p, const T* y, const Span& s, Tile<T>& to) {
+void read_y(const OrthoSliceProductParams& p, const void* y, const Span& s, const Span& next, Tile<T>& to) {
+  const auto* data = static_cast<const T*>(y);
   for (int64_t j = 0; j < s.size[1]; ++j) {
-    transpose(y + p.at_y(s.first[0], s.first[1] + j, s.first[2]), p.n[0], to.at(0, j), kSide * kSide, s.size[2],
-              s.size[0]);
+    if (j < next.size[1]) prefetch(data + next.at_y(p, j), p.n[0], next.size[2], next.size[0]);
+    transpose(data + s.at_y(p, j), p.n[0], to.at(0, j), kSide * kSide, s.size[2], s.size[0]);
   }
 }
 
 template <class T>
-void write_y(const OrthoSliceProductParams& p, Tile<T>& from, const Span& s, T* y) {
+void write_y(const OrthoSliceProductParams& p, Tile<T>& from, const Span& s) {
   for (int64_t j = 0; j < s.size[1]; ++j) {
-    transpose(from.at(0, j), kSide * kSide, y + p.at_y(s.first[0], s.first[1] + j, s.first[2]), p.n[0], s.size[0],
-              s.size[2]);
+    T* to = static_cast<T*>(p.grad_y) + s.at_y(p, j);
+    transpose<T>(from.at(0, j), kSide * kSide, to, p.n[0], s.size[0], s.size[2]);
   }
 }
 
-// Calls f(sample, span) for every tile; tiles of one thread follow each other along k.
+// Calls f(tile, next tile) for every tile; tiles of one thread follow each other along k.
 template <class F>
 void for_each_tile(const OrthoSliceProductParams& p, F f) {
   int64_t tiles[3];
   for (int d = 0; d < 3; ++d) tiles[d] = (p.n[d] + kSide - 1) / kSide;
   const int64_t each = tiles[0] * tiles[1] * tiles[2];
+  const auto span_of = [&](int64_t t) {
+    const int64_t r = t % each;
+    const int64_t index[3] = {r / (tiles[1] * tiles[2]), r / tiles[2] % tiles[1], r % tiles[2]};
+    Span s;
+    s.offset = t / each * p.volume();
+    for (int d = 0; d < 3; ++d) {
+      s.first[d] = index[d] * kSide;
+      s.size[d] = p.n[d] - s.first[d] < kSide ? p.n[d] - s.first[d] : kSide;
+    }
+    return s;
+  };
   parallel_for(0, p.batch * each, 4, [&](int64_t begin, int64_t end) {
+    Span now = span_of(begin);
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t r = t % each;
-      const int64_t index[3] = {r / (tiles[1] * tiles[2]), r / tiles[2] % tiles[1], r % tiles[2]};
-      Span s;
-      for (int d = 0; d < 3; ++d) {
-        s.first[d] = index[d] * kSide;
-        s.size[d] = p.n[d] - s.first[d] < kSide ? p.n[d] - s.first[d] : kSide;
-      }
-      f(t / each, s);
+      const Span next = t + 1 < end ? span_of(t + 1) : now;
+      f(now, next);
+      now = next;
     }
   });
 }
 
 template <class T, bool kLog>
 void forward(const OrthoSliceProductParams& p) {
-  for_each_tile(p, [&](int64_t b, const Span& s) {
-    const int64_t offset = b * p.volume();
+  for_each_tile(p, [&](const Span& s, const Span& next) {
     Tile<T> z, y;
-    read_z(p, static_cast<const T*>(p.z) + offset, s, z);
-    read_y(p, static_cast<const T*>(p.y) + offset, s, y);
+    read_z(p, p.z, s, next, z);
+    read_y(p, p.y, s, next, y);
     for (int64_t i = 0; i < s.size[0]; ++i) {
       for (int64_t j = 0; j < s.size[1]; ++j) {
-        const int64_t row = offset + p.at_x(s.first[0] + i, s.first[1] + j, s.first[2]);
+        const int64_t row = s.at_x(p, i, j);
         const T* x = static_cast<const T*>(p.x) + row;
         T* out = static_cast<T*>(p.out) + row;
         const T *zs = z.at(i, j), *ys = y.at(i, j);
@@ -131,14 +162,13 @@ void forward(const OrthoSliceProductParams& p) {
 
 template <class T, bool kLog>
 void backward(const OrthoSliceProductParams& p) {
-  for_each_tile(p, [&](int64_t b, const Span& s) {
-    const int64_t offset = b * p.volume();
+  for_each_tile(p, [&](const Span& s, const Span& next) {
     Tile<T> z, y;
-    read_z(p, static_cast<const T*>(p.z) + offset, s, z);
-    read_y(p, static_cast<const T*>(p.y) + offset, s, y);
+    read_z(p, p.z, s, next, z);
+    read_y(p, p.y, s, next, y);
     for (int64_t i = 0; i < s.size[0]; ++i) {
       for (int64_t j = 0; j < s.size[1]; ++j) {
-        const int64_t row = offset + p.at_x(s.first[0] + i, s.first[1] + j, s.first[2]);
+        const int64_t row = s.at_x(p, i, j);
         const T *x = static_cast<const T*>(p.x) + row, *grad = static_cast<const T*>(p.grad) + row;
         T* to_x = static_cast<T*>(p.grad_x) + row;
         T *zs = z.at(i, j), *ys = y.at(i, j);  // the gradients take the places of the factors
@@ -150,8 +180,8 @@ void backward(const OrthoSliceProductParams& p) {
         }
       }
     }
-    write_z(p, z, s, static_cast<T*>(p.grad_z) + offset);
-    write_y(p, y, s, static_cast<T*>(p.grad_y) + offset);
+    write_z(p, z, s);
+    write_y(p, y, s);
   });
 }
 

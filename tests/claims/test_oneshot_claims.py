@@ -21,6 +21,7 @@ BUNDLE = Path(__file__).parents[2] / "bundles" / "oneshot_landmark_detection"
 def sizes() -> dict[str, Any]:
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "claims.json"))
+    parser["bundle_root"] = str(BUNDLE)
     return parser.get_parsed_content("sizes")
 
 
@@ -45,6 +46,8 @@ def test_people_of_validation_and_test_are_different() -> None:
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match="look at stepz"):
         OneShotStudy({**sizes()["tiny"], "stepz": 3})
+    with pytest.raises(ValueError, match="belong together"):
+        OneShotStudy({**sizes()["tiny"], "reference_person": 3})
     with pytest.raises(ValueError, match="split must be one of"):
         OneShotStudy(sizes()["tiny"], split="train")
     bad = OneShotStudy({**sizes()["tiny"], "registration": {"demon_iterations": [3]}})

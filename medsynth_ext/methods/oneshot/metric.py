@@ -12,6 +12,7 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from medsynth_ext import ops
+from medsynth_ext.methods.oneshot.views import JOINT_THRESHOLD
 
 __all__ = ["JointMask", "ViewCrossEntropy"]
 
@@ -35,10 +36,10 @@ class ViewCrossEntropy(CumulativeIterationMetric):
 
 
 class JointMask(Transform):
-    """Adds ``joint`` (1, *S): where the product of the three views' probabilities exceeds one half."""
+    """Adds ``joint`` (1, *S): where the geometric mean of the three views' probabilities exceeds one half."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         views = torch.as_tensor(data["pred"]).as_subclass(torch.Tensor).float().sigmoid()
         z, y, x = views.unbind(0)
         p = ops.ortho_slice_product(z.permute(2, 0, 1), y.permute(1, 2, 0), x)
-        return {**data, "joint": (p[None] > 0.5).float()}
+        return {**data, "joint": (p[None] > JOINT_THRESHOLD).float()}

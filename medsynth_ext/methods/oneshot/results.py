@@ -19,6 +19,7 @@ from medsynth_ext.data.landmark_files import Landmarks, write_landmark_table, wr
 from medsynth_ext.data.scans import ScanDataset, scan_name
 from medsynth_ext.methods.oneshot.cubes import sample_cube
 from medsynth_ext.methods.oneshot.inferer import FLAGS, OneShotInferer
+from medsynth_ext.methods.oneshot.views import JOINT_THRESHOLD
 from medsynth_ext.transforms._landmark_space import voxels_to_world
 
 __all__ = ["LandmarkTable", "LandmarksToWorld", "WithTruth", "WriteLandmarks"]
@@ -41,8 +42,8 @@ class LandmarksToWorld(Transform):
 
 
 class WithTruth(Transform):
-    """Adds what is compared: ``found`` and ``outline`` (1, S, S, S), joint probability above one half and the label in
-    one cube, and ``truth`` (N, 3), the true landmarks beside ``world``.
+    """Adds what is compared: ``found`` and ``outline`` (1, S, S, S), where the views agree and the label, in one cube;
+    and ``truth`` (N, 3), the true landmarks beside ``world``.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -51,7 +52,12 @@ class WithTruth(Transform):
         label = (torch.as_tensor(data["label"]).as_subclass(torch.Tensor).cpu() > 0.5).to(torch.uint8)
         eye = torch.eye(3, dtype=torch.float64)
         outline = sample_cube(label[None], centre, eye, probability.shape[-1], mode="nearest")[0]
-        return {**data, "found": (probability > 0.5).float(), "outline": outline.float(), "truth": data["landmarks"]}
+        return {
+            **data,
+            "found": (probability > JOINT_THRESHOLD).float(),
+            "outline": outline.float(),
+            "truth": data["landmarks"],
+        }
 
 
 class WriteLandmarks(Transform):

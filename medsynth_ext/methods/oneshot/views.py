@@ -11,9 +11,10 @@ from torch import Tensor
 
 from medsynth_ext import ops
 
-__all__ = ["FUSIONS", "ThreeViewInferer", "fuse", "slice_stacks", "stack_logits", "to_volume"]
+__all__ = ["FUSIONS", "JOINT_THRESHOLD", "ThreeViewInferer", "fuse", "slice_stacks", "stack_logits", "to_volume"]
 
 FUSIONS = ("product", "mean", "x", "y", "z")
+JOINT_THRESHOLD = 0.5**3  # of the product: where the geometric mean of the three views is one half
 
 
 def slice_stacks(volume: Tensor) -> tuple[Tensor, Tensor, Tensor]:

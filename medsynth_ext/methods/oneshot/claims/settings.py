@@ -37,6 +37,8 @@ class Settings:
         cases: test volumes of a seed.
         annotator_mm: standard deviation of a simulated person along every axis.
         seeds: reference, network and test volumes are drawn once per seed.
+        weights: of a trained network, for example the bundle's; ``None`` trains one a seed.
+        reference_person: the phantom on which those weights were trained; ``None`` draws one a seed.
         localisation: options of ``Localiser``.
         registration: fields of ``RegistrationSettings``.
         thresholds: limits of the claims.
@@ -58,6 +60,8 @@ class Settings:
     cases: int
     annotator_mm: float
     seeds: tuple[int, ...]
+    weights: str | None
+    reference_person: int | None
     localisation: Mapping[str, Any]
     registration: Mapping[str, Any]
     thresholds: Mapping[str, float]
@@ -67,10 +71,13 @@ class Settings:
         """Read one scale of the config; ``workers`` and ``data_workers`` in it belong to the machinery.
 
         Raises:
-            ValueError: for missing or unknown entries.
+            ValueError: for missing or unknown entries, or weights without their reference.
         """
         given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        return read_settings(cls, given, what="the settings")
+        settings = read_settings(cls, given, what="the settings")
+        if (settings.weights is None) != (settings.reference_person is None):
+            raise ValueError("weights and reference_person belong together: give both or neither")
+        return settings
 
     def registration_settings(self, **changes: Any) -> RegistrationSettings:
         """The registration with some fields changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -66,6 +67,8 @@ class OneShotStudy(Study):
 
     def arms(self) -> list[Arm]:
         numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
+        if self.settings.weights is not None:  # other weights in the same place are another arm
+            numbers["weights"] = hashlib.sha256(Path(self.settings.weights).read_bytes()).hexdigest()[:12]
         shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
         return [
             Arm(name, arm.description, self.settings.seeds, {**shared, "arm": asdict(arm)})
@@ -79,7 +82,8 @@ class OneShotStudy(Study):
 
     def items(self, arms: Sequence[Arm]) -> list[str]:
         seeds = self.settings.seeds
-        return [f"{kind} {seed}" for kind in ("volumes", "network") for seed in seeds]
+        kinds = ("volumes", "network") if self.settings.weights is None else ("volumes",)
+        return [f"{kind} {seed}" for kind in kinds for seed in seeds]
 
     def prepare(self, item: str, *, data: Path, progress: Progress) -> None:
         kind, seed = item.split()
@@ -102,6 +106,8 @@ class OneShotStudy(Study):
             if path.is_file():
                 continue
             person = SPLITS[self.split] + BLOCK * seed + number
+            if number == 0 and s.reference_person is not None:
+                person = s.reference_person
             ranges = PoseRanges(translation_mm=s.translation_mm)
             phantom = inner_ear_phantom(person, size=s.size, spacing_mm=s.spacing_mm, ranges=ranges)
             with replacing(path) as temporary:
@@ -118,7 +124,8 @@ class OneShotStudy(Study):
     def _file(self, seed: int, number: int, data: Path) -> Path:
         s = self.settings
         grid = "x".join(str(n) for n in s.size)
-        return data / f"ear-{self.split}-{seed}-{number}-{grid}-{s.spacing_mm:g}-{s.translation_mm:g}.pt"
+        name = f"ear-{self.split}-{seed}-{number}" if number else f"reference-{self.split}-{seed}-{s.reference_person}"
+        return data / f"{name}-{grid}-{s.spacing_mm:g}-{s.translation_mm:g}.pt"
 
     def _phantom(self, seed: int, number: int, data: Path) -> InnerEarPhantom:
         """The reference is number 0 of a seed's block."""
@@ -131,6 +138,8 @@ class OneShotStudy(Study):
 
     def _weights(self, seed: int, data: Path) -> Path:
         s = self.settings
+        if s.weights is not None:
+            return Path(s.weights)
         texts = [*s.size, s.spacing_mm, s.cube, *s.features, int(s.norm), s.steps, s.batch_size, s.slices_per_volume]
         texts += [s.learning_rate, s.lr_decay, s.shift_mm, s.rotation_deg, s.translation_mm]
         return data / f"network-{self.split}-{seed}-{'-'.join(f'{v:g}' for v in texts)}.pt"
