@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = ["BonePlate"]
 
 _ANGLES = 720
+_RIM_SHARE = 0.1  # width of the rim in units of the reach
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class BonePlate:
         table = torch.stack([self._around(np.linalg.norm(self.points, axis=1)), self._around(self.rims)])
         edge, rim = (torch.lerp(row[low], row[low + 1], share) for row in table)
         inside = edge - square.sqrt()
-        half = self.half_mm + rim * torch.exp(-((inside / 7.0) ** 2))
+        half = self.half_mm + rim * torch.exp(-((inside / (_RIM_SHARE * self.reach)) ** 2))
         across = (c - self.bulge * (1 - square / self.reach**2)).abs()
         # The rim is round: beyond it the distance grows in both directions.
         outer = torch.where(inside > half, half - across, half - torch.hypot(across, half - inside))

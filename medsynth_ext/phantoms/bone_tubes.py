@@ -31,7 +31,7 @@ class BoneTube:
     walls: np.ndarray
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[float]], walls: float | Sequence[float] = 0.0) -> BoneTube:
+    def of(cls, rows: Sequence[Sequence[float]] | np.ndarray, walls: float | Sequence[float] = 0.0) -> BoneTube:
         """From lists; one wall may stand for all."""
         table = np.asarray(rows, dtype=np.float64)
         if table.ndim != 2 or table.shape[1] != 4 or len(table) < 2:

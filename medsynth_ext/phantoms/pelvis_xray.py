@@ -9,14 +9,8 @@ import torch
 
 from medsynth_ext.phantoms.bone_tubes import BoneKnob, BoneTube, BoneUnion, lay_shell
 from medsynth_ext.phantoms.painter import Grid, Painter
-from medsynth_ext.phantoms.pelvis_xray_anatomy import (
-    NAMES,
-    SOCKET_COSINE,
-    Femur,
-    HalfPelvis,
-    PelvisSkeleton,
-    draw_pelvis,
-)
+from medsynth_ext.phantoms.pelvis_xray_anatomy import NAMES, SOCKET_COSINE, HalfPelvis, PelvisSkeleton, draw_pelvis
+from medsynth_ext.phantoms.pelvis_xray_femur import Femur
 from medsynth_ext.phantoms.shapes import Waves, ellipsoid_depth
 from medsynth_ext.phantoms.thorax import superellipse_depth
 from medsynth_ext.phantoms.xray_film import METAL_PER_MM, Film, XrayPhantom, develop
@@ -175,7 +169,7 @@ def _socket(painter: Painter, pelvis: HalfPelvis, cortex: float, marrow: float) 
 def _implant(painter: Painter, femur: Femur) -> None:
     """A metal ball, and a stem down the shaft."""
     ball = BoneKnob(femur.head.centre, 0.62 * femur.head.radii, 0.0)
-    shaft = femur.parts[0].rows  # type: ignore[union-attr]
+    shaft = femur.shaft.rows
     rows = [(*ball.centre, 6.5), (*(shaft[0, :3] - (0, 0, 4)), 8.0), (*shaft[1, :3], 8.5)]
     stem = BoneTube.of([*rows, (*(0.35 * shaft[3, :3] + 0.65 * shaft[2, :3]), 5.0)])
     union = BoneUnion(painter, [ball, stem], smooth_mm=1.0)

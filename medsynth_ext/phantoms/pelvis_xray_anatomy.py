@@ -12,9 +12,10 @@ import numpy as np
 
 from medsynth_ext.phantoms.bone_plate import BonePlate
 from medsynth_ext.phantoms.bone_tubes import BoneKnob, BoneTube
+from medsynth_ext.phantoms.pelvis_xray_femur import HEAD_MM, Femur, draw_femur
 from medsynth_ext.phantoms.xray_film import rotation
 
-__all__ = ["NAMES", "SOCKET_COSINE", "Femur", "HalfPelvis", "PelvisSkeleton", "draw_pelvis"]
+__all__ = ["NAMES", "SOCKET_COSINE", "HalfPelvis", "PelvisSkeleton", "draw_pelvis"]
 
 _POINTS = (
     "anterior_superior_iliac_spine",
@@ -28,7 +29,6 @@ _POINTS = (
 )
 NAMES = tuple(f"{side}_{point}" for side in ("left", "right") for point in _POINTS)
 _HIP = np.array([88.0, 0.0, 0.0])
-_HEAD_MM = 23.5
 SOCKET_COSINE = float(np.cos(np.radians(78.0)))  # of the angle between the middle and the edge of the socket
 # The wing: a runs from the sacrum to the front, b up and outwards. Outline against the clock from the front, and rims.
 _WING = (
@@ -93,25 +93,6 @@ class HalfPelvis:
 
 
 @dataclass
-class Femur:
-    """One thigh bone: ``parts`` without the head, its centre (3,) and radius, the last three landmarks of a side."""
-
-    head: BoneKnob
-    parts: list[BoneTube | BoneKnob]
-    landmarks: np.ndarray  # (3, 3)
-    implant: bool
-
-    def moved(self, turn: np.ndarray, shift: np.ndarray, scale: float = 1.0) -> Femur:
-        """Scaled, turned, shifted."""
-        return Femur(
-            self.head.moved(turn, shift, scale),
-            [part.moved(turn, shift, scale) for part in self.parts],
-            scale * self.landmarks @ turn.T + shift,
-            self.implant,
-        )
-
-
-@dataclass
 class PelvisSkeleton:
     """A posed pelvis.
 
@@ -153,46 +134,23 @@ def _half(rng: np.random.Generator, flare: float) -> HalfPelvis:
     wing = BonePlate(_by(_HIP, 2.0, 8.0, 62.0) + rng.normal(0, 1, 3), frame, outline, -9.0, 2.4, np.array(_RIMS), 1.4)
     front, crest = wing.point(_FRONT_SPINE), wing.point(_CREST)
     tuber = np.array([60.0, 34.0, -74.0]) + rng.normal(0, 1.5, 3)
-    high, low = np.array([14.0, -48.0, -16.0]), np.array([13.0, -40.0, -42.0])
-    body = (88.0, 4.0, 30.0, 17.0)
-    parts: list[BoneTube | BonePlate] = [
-        BoneTube.of([(68.0, -18.0, 4.0, 11.0), (46.0, -34.0, 0.0, 8.0), (26.0, -47.0, -8.0, 8.5), (*high, 10.0)], 1.5),
-        BoneTube.of([(*high, 10.0), (*low, 8.5)], 1.4),
-        wing,
-        BoneTube.of(
-            [(82.0, 14.0, 24.0, 15.0), (76.0, 24.0, -22.0, 14.0), (66.0, 32.0, -60.0, 13.0), (*tuber, 11.0)], 1.6
-        ),
-        BoneTube.of([(*low, 7.5), (30.0, -16.0, -58.0, 5.5), (46.0, 12.0, -70.0, 6.5), (*tuber, 9.0)], 1.5),
-        BoneTube.of([(68.0, -14.0, 2.0, 9.0), (66.0, 4.0, 12.0, 9.0), (82.0, 14.0, 24.0, 13.0)], 1.4),
-        BoneTube.of(
-            [body, (104.0, -14.0, 44.0, 9.0), (*(0.35 * np.array(body[:3]) + 0.65 * front), 5.0), (*front, 5.0)], 1.4
-        ),
-        BoneTube.of([body, (*(0.5 * np.array(body[:3]) + 0.5 * crest), 5.0)], 1.4),
-        BoneTube.of([body, (66.0, 34.0, 44.0, 9.0), (50.0, 54.0, 62.0, 9.0)], 1.5),
-    ]
+    high, low, body = np.array([14.0, -48.0, -16.0]), np.array([13.0, -40.0, -42.0]), np.array([88.0, 4.0, 30.0])
+    upper = [(68.0, -18.0, 4.0, 11.0), (46.0, -34.0, 0.0, 8.0), (26.0, -47.0, -8.0, 8.5), (*high, 10.0)]
+    lower = [(*low, 7.5), (30.0, -16.0, -58.0, 5.5), (46.0, 12.0, -70.0, 6.5), (*tuber, 9.0)]
+    ischium = [(82.0, 14.0, 24.0, 15.0), (76.0, 24.0, -22.0, 14.0), (66.0, 32.0, -60.0, 13.0), (*tuber, 11.0)]
+    inner_wall = [(68.0, -14.0, 2.0, 9.0), (66.0, 4.0, 12.0, 9.0), (82.0, 14.0, 24.0, 13.0)]
+    front_pillar = [(*body, 17.0), (104.0, -14.0, 44.0, 9.0), (*(0.35 * body + 0.65 * front), 5.0), (*front, 5.0)]
+    crest_pillar = [(*body, 17.0), (*(0.5 * body + 0.5 * crest), 5.0)]
+    arch = [(*body, 17.0), (66.0, 34.0, 44.0, 9.0), (50.0, 54.0, 62.0, 9.0)]  # to the sacrum
+    parts: list[BoneTube | BonePlate] = [BoneTube.of(upper, 1.5), BoneTube.of([(*high, 10.0), (*low, 8.5)], 1.4), wing]
+    parts += [BoneTube.of(ischium, 1.6), BoneTube.of(lower, 1.5), BoneTube.of(arch, 1.5)]
+    parts += [BoneTube.of(tube, 1.4) for tube in (inner_wall, front_pillar, crest_pillar)]
     roof = _unit(-0.62, 0.30, 0.72)
     # In the frontal plane the socket ends where the angle to its middle is 78 degrees.
     end = np.arctan2(roof[2], roof[0]) - np.arccos(SOCKET_COSINE / np.hypot(roof[0], roof[2]))
-    rim = _HIP + (_HEAD_MM + 4.5) * np.array([np.cos(end), 0.0, np.sin(end)])
+    rim = _HIP + (HEAD_MM + 4.5) * np.array([np.cos(end), 0.0, np.sin(end)])
     points = [front, crest, rim, _by(tuber, 0.0, 0.0, -11.0), _by(high, -9.0, 0.0, 5.0)]
-    return HalfPelvis(parts, _HIP.copy(), _HEAD_MM + 2.8, roof, np.array(points))
-
-
-def _femur(rng: np.random.Generator, *, neck_deg: float, implant: bool) -> Femur:
-    """The left thigh bone around its head at the origin, toes forward."""
-    angle = np.radians(neck_deg - 90.0)
-    top = np.array([np.cos(angle), 0.16, -np.sin(angle)]) * (46.0 + rng.normal(0, 1.5))
-    great, small = _by(top, 10.0, 4.0, 3.0), _by(top, -17.0, 12.0, -38.0)
-    shaft = [(*top, 17.0), (*(_by(top, -3.0, 2.0, -34.0)), 16.0), (*(_by(top, -5.0, 0.0, -72.0)), 14.0)]
-    shaft += [(*(_by(top, -12.0, 0.0, -230.0)), 13.5)]
-    parts: list[BoneTube | BoneKnob] = [
-        BoneTube.of(shaft, (1.5, 3.5, 6.0, 6.5)),
-        BoneTube.of([(*(0.3 * top), 16.5), (*(0.6 * top), 14.5), (*top, 17.0)], 1.6),
-        BoneKnob(great, np.array([12.0, 14.0, 19.0]), 1.3),
-        BoneKnob(small, np.array([9.0, 9.0, 11.0]), 1.3),
-    ]
-    points = np.array([np.zeros(3), _by(great, 0.0, 0.0, 19.0), _by(small, -9.0, 0.0, 0.0)])
-    return Femur(BoneKnob(np.zeros(3), np.full(3, _HEAD_MM), 1.2), parts, points, implant)
+    return HalfPelvis(parts, _HIP.copy(), HEAD_MM + 2.8, roof, np.array(points))
 
 
 def _sacrum(rng: np.random.Generator) -> tuple[list[BoneTube | BonePlate], list[BoneKnob]]:
@@ -203,7 +161,7 @@ def _sacrum(rng: np.random.Generator) -> tuple[list[BoneTube | BonePlate], list[
     origin = np.array([0.0, 62.0, 46.0]) + rng.normal(0, 1, 3)
     plate = BonePlate(origin, frame, outline, -8.0, 8.0, np.full(len(outline), 1.0), 1.3)
     top, tip = origin - 40.0 * down, origin + 60.0 * down
-    middle = [(*(_by(top, 0, -6, 0)), 17.0), (*(_by(origin, 0, 2, 0)), 11.0), (*tip, 6.0)]
+    middle = [(*_by(top, 0, -6, 0), 17.0), (*_by(origin, 0, 2, 0), 11.0), (*tip, 6.0)]
     tail = _by(tip, rng.normal(0, 2), -14.0, -22.0)
     holes = [
         BoneKnob(_by(origin, side * w, 0.0, 0.0) - h * down, np.array([r, 22.0, r]), 0.0)
@@ -216,12 +174,12 @@ def _sacrum(rng: np.random.Generator) -> tuple[list[BoneTube | BonePlate], list[
 def _lumbar(rng: np.random.Generator, level: int, bend: float) -> tuple[list, tuple[np.ndarray, np.ndarray]]:
     """Arch and processes of a vertebra, and its body: centre, half sizes."""
     middle = np.array([bend * level * 35.0, 36.0 - 4.0 * level, 113.0 + 35.0 * level])
-    parts = [BoneTube.of([(*(_by(middle, 0, 42, -2)), 3.5), (*(_by(middle, 0, 44, -16)), 5.0)], 1.2)]
+    parts = [BoneTube.of([(*_by(middle, 0, 42, -2), 3.5), (*_by(middle, 0, 44, -16), 5.0)], 1.2)]
     for side in (-1, 1):
         root, tip = _by(middle, side * 15, 18, 3), _by(middle, side * 44, 26, 4 + rng.normal(0, 2))
         joint = _by(middle, side * 15, 32, -18)
         parts += [BoneTube.of([(*root, 6.0), (*(0.5 * (root + tip)), 4.2), (*tip, 4.0)], 1.3)]
-        parts += [BoneTube.of([(*(_by(root, 0, 10, 6)), 5.0), (*joint, 5.5), (*(_by(middle, 0, 42, -6)), 4.0)], 1.3)]
+        parts += [BoneTube.of([(*_by(root, 0, 10, 6), 5.0), (*joint, 5.5), (*_by(middle, 0, 42, -6), 4.0)], 1.3)]
     return parts, (middle, np.array([24.5 - 0.8 * level, 17.5, 13.5]) * rng.normal(1, 0.02, 3))
 
 
@@ -245,7 +203,7 @@ def _break(skeleton: PelvisSkeleton, rng: np.random.Generator) -> None:
         centre = femur.head.centre
         shift = centre - turn @ centre + np.array([sign * rng.uniform(-2, 8), 0.0, rng.uniform(6, 18)])
         broken = femur.moved(turn, shift)
-        broken.head, broken.landmarks[0] = femur.head, centre
+        broken.head = femur.head
         skeleton.femurs[side] = broken
 
 
@@ -271,7 +229,9 @@ def draw_pelvis(rng: np.random.Generator, *, fracture_prob: float, implant_prob:
             y_deg=float(np.clip(rng.normal(0, 4), -10, 10)),
             z_deg=float(np.clip(rng.normal(0, 10), -22, 22)),
         )
-        femur = _femur(rng, neck_deg=neck + rng.normal(0, 1.5), implant=side == implant).moved(mirror @ pose, half.hip)
+        femur = draw_femur(rng, neck_deg=neck + rng.normal(0, 1.5), implant=side == implant).moved(
+            mirror @ pose, half.hip
+        )
         halves.append(half)
         femurs.append(femur)
     sacrum, holes = _sacrum(rng)
