@@ -25,8 +25,8 @@ class SemiSupervisedTask(Protocol):
     ) -> tuple[Tensor, Tensor | None]:  # image (B, C, *S), target or None for an unlabelled batch
         """The augmented image that teacher and student get, and its target; a function of (seed, sample's number)."""
 
-    def disturb(self, image: Tensor, seed: int, first: int) -> Tensor:
-        """The image as only the student sees it, of an unlabelled batch."""
+    def disturb(self, image: Tensor, seed: int, first: int) -> tuple[Tensor, Any]:
+        """The image as only the student sees it, of an unlabelled batch, and what ``consistency`` must know of it."""
 
     def outputs(self, network: nn.Module, image: Tensor) -> Any:
         """What the losses compare."""
@@ -34,8 +34,11 @@ class SemiSupervisedTask(Protocol):
     def supervised(self, student: Any, target: Tensor) -> dict[str, Tensor]:
         """Weighted terms against a target, summed."""
 
-    def consistency(self, student: Any, teacher: Any) -> dict[str, Tensor]:
-        """Weighted terms against the teacher's outputs, summed; only the student gets gradients."""
+    def consistency(self, student: Any, teacher: Any, change: Any) -> dict[str, Tensor]:
+        """Weighted terms against the teacher's outputs, summed; only the student gets gradients.
+
+        ``change`` is what :meth:`disturb` has told, for example how the student's image is turned.
+        """
 
     def prediction(self, student: Any) -> Tensor:
         """What pictures and metrics see."""
@@ -82,8 +85,9 @@ class MeanTeacherStep:
             return self.task.supervised(student, target), student
         with torch.no_grad():
             teacher = self.task.outputs(self.teacher.network, image)
-        student = self.task.outputs(self.student, self.task.disturb(image, self.seed, first))
-        return self.task.consistency(student, teacher), student
+        disturbed, change = self.task.disturb(image, self.seed, first)
+        student = self.task.outputs(self.student, disturbed)
+        return self.task.consistency(student, teacher, change), student
 
     def run(
         self,

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from medsynth_ext.claims import Results
 from medsynth_ext.claims.__main__ import main
 from medsynth_ext.methods.dag.claims import DAGStudy
-from medsynth_ext.methods.dag.claims.settings import ARMS, SPLITS
+from medsynth_ext.methods.dag.claims.settings import ARMS, REAL_ARMS, SPLITS
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "fewshot_dag_landmark_localization"
 
@@ -41,6 +41,18 @@ def test_hands_of_all_parts_are_different() -> None:
     largest = sizes()["medium"]
     most = max(*(largest[key] for key in ("unlabelled", "test")), 50 * (max(largest["seeds"]) + 1))
     assert all(b - a >= most for a, b in pairwise(sorted(SPLITS.values())))
+
+
+def test_a_real_chest_adds_its_arms_and_its_claim() -> None:
+    study = DAGStudy(sizes()["tiny"], chest_ct="ct.nii.gz", chest_ct_labels="labels.nii.gz")
+    assert {arm.name for arm in study.arms()} == {*ARMS, *REAL_ARMS}
+    assert [claim.id for claim in study.claims()] == list("12345678")
+    wanted = {"chest-labelled", "chest-unlabelled", "chest-validation", "chest-test", "chest-stage1-10-0"}
+    assert set(study.items([arm for arm in study.arms() if arm.name in REAL_ARMS])) == wanted
+    found = {"chest_dag_10": {0: figures(2.0)}, "chest_teacher_js_10": {0: figures(1.8)}}
+    assert study.claims()[-1].outcome(Results(found)).held
+    with pytest.raises(ValueError, match="chest_ct and chest_ct_labels belong together"):
+        DAGStudy(sizes()["tiny"], chest_ct="ct.nii.gz")
 
 
 def test_wrong_settings_are_named() -> None:

@@ -18,14 +18,14 @@ class Task:
     """Least squares; the student's disturbance adds its sample's number, so that it can be seen."""
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.changes = [], []
 
     def prepare(self, batch, seed, first, device):
         return batch["image"], batch.get("label")
 
     def disturb(self, image, seed, first):
         generator = torch.Generator().manual_seed(seed + first)
-        return image + 0.1 * torch.randn(image.shape, generator=generator)
+        return image + 0.1 * torch.randn(image.shape, generator=generator), first
 
     def outputs(self, network, image):
         self.seen.append((network, image, torch.is_grad_enabled(), network.training))
@@ -34,7 +34,8 @@ class Task:
     def supervised(self, student, target):
         return {"fit": (student - target).square().mean()}
 
-    def consistency(self, student, teacher):
+    def consistency(self, student, teacher, change):
+        self.changes.append(change)
         assert not teacher.requires_grad
         return {"agree": (student - teacher).square().mean()}
 
@@ -83,7 +84,8 @@ def test_unlabelled_batch_teacher_sees_the_plain_image_student_a_disturbed_one()
     assert torch.equal(teacher[1], unlabelled()["image"])
     assert teacher[2:] == (False, False)
     assert student[0] is step.student
-    assert torch.equal(student[1], step.task.disturb(unlabelled()["image"], 0, 5))
+    assert torch.equal(student[1], step.task.disturb(unlabelled()["image"], 0, 5)[0])
+    assert step.task.changes == [5]
     assert student[2:] == (True, True)
     assert set(output) == {"agree", "loss", "image", "pred"}
 

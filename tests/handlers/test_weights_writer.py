@@ -39,6 +39,14 @@ def test_the_best_epoch_is_kept(tmp_path):
     assert stored(path) == 3
 
 
+def test_the_smallest_error_is_kept_when_smaller_is_better(tmp_path):
+    network = nn.Linear(1, 1)
+    writer = WeightsWriter(network, tmp_path / "model.pt", metric="dice", smaller_is_better=True)
+    run_with_metrics(writer, [0.4, 0.1, 0.2, 0.1], network)
+    assert stored(tmp_path / "model.pt") == 2
+    assert writer.state_dict() == {"best": 0.1}
+
+
 def test_without_a_metric_every_epoch_is_written(tmp_path):
     network = nn.Linear(1, 1)
     run_with_metrics(WeightsWriter(network, tmp_path / "model.pt"), [0.9, 0.1, 0.1], network)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Draw", "RadiographAugmentation", "transform_points", "z_score"]
+__all__ = ["Draw", "RadiographAugmentation", "transform_points", "warp_image", "z_score"]
 
 
 def z_score(

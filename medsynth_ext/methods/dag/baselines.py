@@ -29,15 +29,17 @@ class PiStep(MeanTeacherStep):
         if target is not None:
             return super().terms(image, target, first)
         with torch.no_grad():
-            other = self.task.outputs(self.student, self.task.disturb(image, self.seed + _SECOND, first))
-        student = self.task.outputs(self.student, self.task.disturb(image, self.seed, first))
-        return self.task.consistency(student, other), student
+            other = self.task.outputs(self.student, self.task.disturb(image, self.seed + _SECOND, first)[0])
+        disturbed, change = self.task.disturb(image, self.seed, first)
+        student = self.task.outputs(self.student, disturbed)
+        return self.task.consistency(student, other, change), student
 
 
 class EnsembleStep(MeanTeacherStep):
     """Temporal ensembling (Laine and Aila, ICLR 2017): targets are a moving average of an image's earlier predictions.
 
-    They are kept for the image as it is and follow the augmentation. They start as the predictions of the network that
+    They are kept for the image as it is and follow the augmentation; the task must not turn the
+    student's image. They start as the predictions of the network that
     the training starts from; with ``memory`` 1 they stay that: pseudo-labels.
 
     Args:
@@ -72,8 +74,9 @@ class EnsembleStep(MeanTeacherStep):
             return super().terms(image, target, first)
         matrix = self.augmentation.draw(sample_states(self.seed, first, len(image)), image.device).matrix
         wanted = transform_points(self.table[self.index], matrix)
-        student = self.task.outputs(self.student, self.task.disturb(image, self.seed, first))
-        terms = self.task.consistency(student, DAGOutput(wanted, wanted, student.features.detach()))
+        disturbed, change = self.task.disturb(image, self.seed, first)
+        student = self.task.outputs(self.student, disturbed)
+        terms = self.task.consistency(student, DAGOutput(wanted, wanted, student.features.detach()), change)
         if self.memory < 1:
             square = torch.linalg.inv(matrix[:, :, :2])
             back = torch.cat([square, -square @ matrix[:, :, 2:]], 2)

@@ -17,7 +17,7 @@ __all__ = ["find_labelled", "find_unlabelled", "mean_shape"]
 
 
 def find_labelled(folder: str | Path) -> list[dict[str, str]]:
-    """``folder/images/NAME.*`` and ``folder/landmarks/NAME.json``, as ``{"image": path, "landmarks": path}``.
+    """``folder/images/NAME.*`` and ``folder/landmarks/NAME.json``, as ``{"image": path, "label": path}``.
 
     An empty list when there is no folder, so that a workflow can be built before the data are there.
 
@@ -34,7 +34,7 @@ def find_labelled(folder: str | Path) -> list[dict[str, str]]:
             raise LandmarkFileError(
                 f"{path} has no landmarks: wanted {landmarks}; images without belong to {Path(folder) / 'unlabelled'}"
             )
-        cases.append({"image": str(path), "landmarks": str(landmarks)})
+        cases.append({"image": str(path), "label": str(landmarks)})
     return cases
 
 
@@ -55,7 +55,10 @@ def mean_shape(
         ValueError: without samples, or for a landmark that none of them shows.
     """
     if len(samples) == 0:
-        raise ValueError("there is no labelled image: wanted DIR/images/NAME.png and DIR/landmarks/NAME.json")
+        raise ValueError(
+            "there is no labelled image to train with: wanted DIR/images/NAME.png and DIR/landmarks/NAME.json, more of "
+            "them than are kept for validation"
+        )
     points = torch.stack([to_normalised(sample["label"], sample["image"].shape[1:]) for sample in samples])
     mean = points.nanmean(0)
     hidden = mean.isnan().any(1).nonzero().flatten().tolist()

@@ -66,7 +66,8 @@ class GlobalGCN(nn.Module):
     """From the nodes to the parameters of one transform of all points.
 
     The means over the nodes after every layer are put side by side and read out by two linear layers. The last one
-    starts with zero weights, so that the parameters start as ``initial``.
+    starts with zero weights, so that the parameters start as ``initial``. What goes into the rectifier between them is
+    normalised: means of rectified features are all positive, and without that the whole layer soon stays at zero.
 
     Args:
         in_features: features of a node.
@@ -81,6 +82,7 @@ class GlobalGCN(nn.Module):
         super().__init__()
         self.trunk = _Trunk(in_features, features, blocks)
         self.hidden = nn.Linear((blocks + 1) * features, features)
+        self.norm = nn.LayerNorm(features)
         self.last = nn.Linear(features, len(initial))
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
@@ -88,7 +90,7 @@ class GlobalGCN(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
         means = [depth.mean(1) for depth in self.trunk(nodes, edges)]
-        return self.last(F.relu(self.hidden(torch.cat(means, 1))))
+        return self.last(F.relu(self.norm(self.hidden(torch.cat(means, 1)))))
 
 
 class LocalGCN(nn.Module):

@@ -48,14 +48,13 @@ class FitToSquared(MapTransform):
 
 
 class PlaceLandmarksd(MapTransform):
-    """Reads landmark files into (N, 2) index coordinates of the image as it is now; NaN where not visible.
+    """From paths of landmark files to (N, 2) index coordinates of the image as it is now; NaN where not visible.
 
     Args:
-        keys: where the points go.
+        keys: paths.
         names: the landmarks wanted, in this order; the file may hold more.
-        source_key: paths of the landmark files.
         image_key: the image.
-        allow_missing_keys: leave items without a landmark file as they are.
+        allow_missing_keys: leave items without landmarks as they are.
 
     Raises:
         LandmarkFileError: for a file without one of the names, with other axes or another image size, with points
@@ -67,23 +66,19 @@ class PlaceLandmarksd(MapTransform):
         keys: KeysCollection,
         names: Sequence[str],
         *,
-        source_key: Hashable = "landmarks",
         image_key: Hashable = "image",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.names = [str(name) for name in names]
-        self.source_key = source_key
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        if self.allow_missing_keys and self.source_key not in d:
-            return d
-        path, image = d[self.source_key], d[self.image_key]
-        points = self._read(path, [int(n) for n in image.meta["spatial_shape"]])
-        plane = points * image.meta["original_affine"].diagonal()[:2]
-        for key in self.keys:
+        image = d[self.image_key]
+        for key in self.key_iterator(d):
+            points = self._read(d[key], [int(n) for n in image.meta["spatial_shape"]])
+            plane = points * image.meta["original_affine"].diagonal()[:2]
             d[key] = ((plane - image.affine[:2, 3]) / image.affine.diagonal()[:2]).float()
         return d
 

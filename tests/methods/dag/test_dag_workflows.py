@@ -11,6 +11,7 @@ import pytest
 import torch
 from bundle_workflows import load_tiny, loss_curve, run_workflow
 from check_bundles import REPOSITORY
+from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image
 
@@ -23,6 +24,7 @@ from medsynth_ext.data.landmark_files import (
     write_landmarks,
 )
 from medsynth_ext.data.scans import ScanError
+from medsynth_ext.handlers import load_weights
 from medsynth_ext.methods.dag.baselines import EnsembleStep, PiStep
 from medsynth_ext.methods.dag.cases import find_labelled, find_unlabelled, mean_shape
 from medsynth_ext.methods.dag.evaluation import NotConvergedError
@@ -49,7 +51,7 @@ def case(folder: Path, points, *, values=None, names=NAMES, **options) -> dict[s
     values = gradient() if values is None else values
     image = picture(folder / "images/one.png", values.astype(np.uint8))
     write_landmarks(folder / "landmarks/one.json", Landmarks(names, np.array(points, dtype=float), **options))
-    return {"image": str(image), "landmarks": str(folder / "landmarks/one.json")}
+    return {"image": str(image), "label": str(folder / "landmarks/one.json")}
 
 
 # Reading
@@ -154,7 +156,7 @@ def test_a_landmark_keeps_its_place_on_the_square_and_comes_back(tmp_path, size,
     points[0] = [60.0, 24.0]
     item = case(tmp_path, points, values=values, spacing_mm=spacing, size=(90, 70))
     transforms = [
-        LoadRadiographd("image", landmarks_key="landmarks"),
+        LoadRadiographd("image", landmarks_key="label"),
         FitToSquared("image", size),
         PlaceLandmarksd("label", NAMES),
     ]
@@ -298,6 +300,29 @@ def test_inference_writes_pixels_millimetres_and_the_world_for_viewers(workflows
     assert Image.open(tmp_path / "o/one_overlay.png").size == (1024, 1024)
     assert list(json.loads((tmp_path / "o/failed.json").read_text())) == [str(tmp_path / "data/images/bad.png")]
     assert "1 of 2 radiographs located" in capsys.readouterr().out
+
+
+def test_label_and_deploy_can_run_the_parts_one_after_another(workflows, tmp_path) -> None:
+    """They take preprocessing, network, inferer and postprocessing, and never the evaluator."""
+    tiny, folder, _ = workflows
+    settings = tiny.infer(tmp_path / "data", folder / "one/model.pt")
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs/inference.json"))
+    parser.update({**settings, "output_dir": str(tmp_path / "o"), "device": "cpu"})
+    parts = [parser.get_parsed_content(k) for k in ("preprocessing", "inferer", "network_def", "postprocessing")]
+    preprocessing, inferer, network, postprocessing = parts
+    load_weights(network, folder / "one/model.pt")
+    data = preprocessing({"image": str(tmp_path / "data/images/one.png")})
+    with torch.no_grad():
+        data["pred"] = inferer(data["image"][None], network.eval())[0]
+    landmarks = postprocessing(data)["pred"]
+    assert landmarks.names == read_markups(tmp_path / "o/one.mrk.json")[0]
+    assert np.allclose(landmarks.world_mm, read_markups(tmp_path / "o/one.mrk.json")[1], atol=1e-3)
+
+
+def test_second_stage_with_a_turned_student(workflows, tmp_path) -> None:
+    second_stage(workflows, tmp_path, max_initial_error=1.0, equivariance=True, epochs=1)
+    assert all(np.isfinite(loss) for _, loss in loss_curve(tmp_path))
 
 
 def test_evaluation_measures_in_pixels_of_the_file(workflows, tmp_path) -> None:

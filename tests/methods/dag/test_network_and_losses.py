@@ -67,6 +67,25 @@ def test_global_network_reads_the_means_of_all_depths() -> None:
     assert torch.allclose(gcn(nodes, edges), gcn(nodes[:, order], edges), atol=1e-5)  # with E = 1 nodes have no order
 
 
+def test_global_network_stays_alive_at_a_high_learning_rate() -> None:
+    """Without the normalisation before its rectifier the same training ends with one answer for all images."""
+    torch.manual_seed(0)
+    identity = torch.eye(3)[:2].flatten()
+    gcn = GlobalGCN(12, features=16, blocks=4, initial=identity)
+    nodes, edges = torch.rand(64, 5, 12), torch.full((5, 5), 0.2)
+    wanted = identity + nodes.mean(1)[:, :6] - 0.5
+    optimizer = torch.optim.Adam(gcn.parameters(), 0.01)
+    losses = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = (gcn(nodes, edges) - wanted).abs().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert gcn(nodes, edges).std(0).mean() > 0.03
+
+
 @pytest.mark.parametrize("transform", ["affine", "perspective"])
 def test_an_untrained_network_gives_the_mean_shape(transform) -> None:
     network = make(transform=transform)
@@ -214,10 +233,28 @@ def test_student_alone_gets_noise_and_the_two_images_share_the_geometry() -> Non
     batch = {"image": torch.rand(2, 1, 64, 64)}
     image, target = task.prepare(batch, 0, 4, torch.device("cpu"))
     assert target is None
-    noise = task.disturb(image, 0, 4) - image
-    assert noise.std().item() == pytest.approx(0.1, rel=0.05)
-    assert torch.allclose(task.disturb(image, 0, 4), image + noise)
-    assert not torch.allclose(task.disturb(image, 0, 5) - image, noise)
+    disturbed, change = task.disturb(image, 0, 4)
+    assert change is None
+    assert (disturbed - image).std().item() == pytest.approx(0.1, rel=0.05)
+    assert torch.equal(task.disturb(image, 0, 4)[0], disturbed)
+    assert not torch.allclose(task.disturb(image, 0, 5)[0], disturbed)
+
+
+def test_a_turned_student_is_compared_with_the_teachers_points_and_features_turned_alike() -> None:
+    turn = RadiographAugmentation(angle_deg=30.0, scale=(0.8, 0.9), shift=0.02)
+    task = DAGTask(RadiographAugmentation(), DAGLoss(margin=0.0), noise=0.0, student_turn=turn)
+    image = torch.rand(2, 1, 64, 64)
+    disturbed, change = task.disturb(image, 0, 0)
+    darkest = image.amin((1, 2, 3), keepdim=True)
+    assert torch.allclose(disturbed, warp_image(image - darkest, change) + darkest)
+    points, features = torch.rand(2, 4, 2) - 0.5, torch.randn(2, 3, 16, 16)
+    teacher = DAGOutput(points, points, features)
+    moved = transform_points(points, change)
+    same = task.consistency(DAGOutput(moved, moved, warp_image(features, change)), teacher, change)
+    assert sum(term.item() for term in same.values()) == pytest.approx(0.0, abs=1e-6)
+    assert task.consistency(teacher, teacher, change)["unlabelled_local"] > 0.01
+    with pytest.raises(ValueError, match="student_turn must not mirror"):
+        DAGTask(turn, DAGLoss(), student_turn=RadiographAugmentation(pairs=[(0, 1)]))
 
 
 def test_normalised_coordinates_go_back_and_compose_with_transforms() -> None:

@@ -8,7 +8,10 @@ from typing import Any
 
 from medsynth_ext.claims.settings import read_settings
 
-__all__ = ["ARMS", "SPLITS", "Settings", "TrainingArm"]
+__all__ = ["ARMS", "PHANTOM", "REAL", "REAL_ARMS", "SPLITS", "Settings", "TrainingArm"]
+
+# Where images come from.
+PHANTOM, REAL = "phantom", "chest"
 
 # First phantom seed of each part; no two parts share a hand.
 SPLITS = {"labelled": 0, "unlabelled": 100_000, "choice": 200_000, "validation": 300_000, "test": 400_000}
@@ -25,6 +28,8 @@ class Settings:
         validation: images by which the best weights of every training are chosen.
         unlabelled: images without landmarks.
         test: images for the figures.
+        real_unlabelled: projections of a real chest CT without landmarks, where one is given.
+        real_test: projections of it for the figures.
         batch_size: images per step.
         supervised_steps: length of stage 1.
         supervised_rate: learning rate of stage 1, falls to 0 as a cosine.
@@ -52,6 +57,8 @@ class Settings:
     validation: int
     unlabelled: int
     test: int
+    real_unlabelled: int
+    real_test: int
     batch_size: int
     supervised_steps: int
     supervised_rate: float
@@ -92,12 +99,14 @@ class TrainingArm:
         labelled: number of labelled images.
         kind: ``dag`` (stage 1 only), ``teacher``, ``pseudo``, ``pi``, ``temporal`` or ``heatmap``.
         features: with the Jensen-Shannon term.
+        source: ``phantom``, or ``chest`` for projections of a real chest CT.
     """
 
     description: str
     labelled: int
     kind: str
     features: bool = False
+    source: str = PHANTOM
 
 
 ARMS: dict[str, TrainingArm] = {
@@ -108,4 +117,10 @@ ARMS: dict[str, TrainingArm] = {
     "pseudo_10": TrainingArm("pseudo-labels of stage 1, 10 labelled", 10, "pseudo"),
     "pi_10": TrainingArm("Pi-model, 10 labelled", 10, "pi"),
     "temporal_10": TrainingArm("temporal ensemble, 10 labelled", 10, "temporal"),
+}
+
+# With a real chest CT at hand.
+REAL_ARMS: dict[str, TrainingArm] = {
+    "chest_dag_10": TrainingArm("stage 1 on the real chest, 10 labelled", 10, "dag", source=REAL),
+    "chest_teacher_js_10": TrainingArm("mean teacher with features on the real chest", 10, "teacher", True, REAL),
 }

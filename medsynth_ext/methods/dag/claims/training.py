@@ -57,7 +57,8 @@ def train_graph(
     """Stage 1 for the kind ``dag``, else stage 2 from the given network; returns the best teacher on validation."""
     supervised = arm.kind == "dag"
     steps = settings.supervised_steps if supervised else settings.semi_steps
-    optimizer = torch.optim.Adam(network.parameters(), settings.supervised_rate if supervised else settings.semi_rate)
+    rate = settings.supervised_rate if supervised else settings.semi_rate
+    optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
     step = _make_step(settings, arm, network, optimizer, seed)
     if isinstance(step, EnsembleStep):
         assert unlabelled is not None
@@ -67,7 +68,7 @@ def train_graph(
     for i in range(steps):
         if supervised:
             for group in optimizer.param_groups:
-                group["lr"] = settings.supervised_rate * (1 + math.cos(math.pi * i / steps)) / 2
+                group["lr"] = rate * (1 + math.cos(math.pi * i / steps)) / 2
         first = i * settings.batch_size
         if supervised or i % (settings.ratio + 1) == settings.ratio:
             chosen = _choose(len(labelled["image"]), settings.batch_size, seed, i)
