@@ -39,6 +39,7 @@ class DomainAdversarialStep(DomainStep):
 
     Raises:
         ValueError: for another ``judged``.
+        TypeError: for a network of another kind, one spread over processes for example.
     """
 
     def __init__(
@@ -57,6 +58,11 @@ class DomainAdversarialStep(DomainStep):
         super().__init__(prepare, loss, lambda_sim=lambda_sim)
         if judged not in JUDGED:
             raise ValueError(f"judged must be one of {', '.join(JUDGED)}, got {judged!r}")
+        if not isinstance(network, PointHeatmapNet):
+            raise TypeError(
+                "adversarial training runs in one process: network must be a PointHeatmapNet, "
+                f"got {type(network).__name__}"
+            )
         self.network = network
         self.discriminator = discriminator
         self.optimizer = optimizer

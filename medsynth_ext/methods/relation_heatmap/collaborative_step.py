@@ -31,6 +31,7 @@ class CollaborativeStep(DomainStep):
 
     Raises:
         ValueError: for another kind.
+        TypeError: for networks of different classes, of which one is spread over processes for example.
     """
 
     def __init__(
@@ -48,6 +49,11 @@ class CollaborativeStep(DomainStep):
         super().__init__(prepare, loss)
         if kind not in DISTILLATIONS:
             raise ValueError(f"kind must be one of {', '.join(DISTILLATIONS)}, got {kind!r}")
+        if type(network) is not type(partner):
+            raise TypeError(
+                "collaborative training runs in one process: network and partner must be of one class, "
+                f"got {type(network).__name__} and {type(partner).__name__}"
+            )
         self.network = network
         self.partner = partner
         self.optimizer = optimizer

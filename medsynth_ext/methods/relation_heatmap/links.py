@@ -16,7 +16,8 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:  # (B, K) distances, (B, K) int64
     """The distance to the nearest other point, infinite where there is none, and its number."""
     if points.shape[1] == 0:
-        return points.new_zeros(points.shape[:2]), torch.zeros(points.shape[:2], dtype=torch.int64)
+        empty = points.new_zeros(points.shape[:2])
+        return empty, empty.long()
     distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     alone = torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
     distance = distance.masked_fill(alone | ~valid[:, None, :] | ~valid[:, :, None], torch.inf)

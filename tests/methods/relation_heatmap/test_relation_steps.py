@@ -175,6 +175,12 @@ def test_what_else_could_be_judged_is_refused() -> None:
         adversarial(judged="logits")
     with pytest.raises(ValueError, match="kind must be one of half, full, mse"):
         collaborative(kind="kl")
+    network, other, wrapped = small_network(), small_network(), torch.nn.Sequential(small_network())
+    others: Any = (adam(network), adam(other), FramePreparation(TARGET), HeatmapLoss())
+    with pytest.raises(TypeError, match="runs in one process: network must be a PointHeatmapNet, got Sequential"):
+        DomainAdversarialStep(wrapped, other, *others)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="one process: network and partner must be of one class"):
+        CollaborativeStep(wrapped, other, *others)
 
 
 def test_each_network_learns_its_own_domain_and_from_the_other_on_the_others() -> None:
