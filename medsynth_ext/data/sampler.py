@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Dataset, DistributedSampler
@@ -24,11 +24,14 @@ class CounterSampler(DistributedSampler):
         samples_per_epoch: positions per epoch over all processes, a multiple of batch size times processes.
         batch_size: samples per process and iteration; the data loader's.
         seed: key of the draws.
+        parts: lengths of consecutive parts of the data set; positions take turns among those that are not empty, so
+            that each is seen as often whatever its length. One part by default.
         num_replicas: number of processes; the process group's when ``None``, or 1 without one.
         rank: number of this process; likewise.
 
     Raises:
-        ValueError: when the samples do not fill whole batches on all processes, or the data set is empty.
+        ValueError: when the samples do not fill whole batches on all processes, or the data set is empty or not as long
+            as its parts.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class CounterSampler(DistributedSampler):
         samples_per_epoch: int,
         batch_size: int,
         seed: int = 0,
+        parts: Sequence[int] | None = None,
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
@@ -50,6 +54,9 @@ class CounterSampler(DistributedSampler):
                 f"samples_per_epoch must be a multiple of {batch_size * num_replicas} "
                 f"({batch_size} per batch x {num_replicas} processes), got {samples_per_epoch}"
             )
+        if parts is not None and sum(parts) != len(dataset):  # type: ignore[arg-type]
+            raise ValueError(f"parts must add up to the {len(dataset)} items, got {list(parts)}")  # type: ignore[arg-type]
+        self.parts = parts
         self.batch_size = batch_size
         self.num_samples = samples_per_epoch // num_replicas
         self.total_size = samples_per_epoch
@@ -59,6 +66,9 @@ class CounterSampler(DistributedSampler):
         if n == 0:
             raise ValueError("the data set to draw from is empty")
         raw = np.random.Philox(key=np.array([self.seed, self.epoch], dtype=np.uint64)).random_raw(self.total_size)
-        items = ((raw >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32)
+        lengths = np.array([n] if self.parts is None else self.parts, dtype=np.uint64)
+        firsts = np.cumsum(lengths) - lengths
+        turn = np.resize(np.flatnonzero(lengths), self.total_size)
+        items = firsts[turn] + (((raw >> np.uint64(32)) * lengths[turn]) >> np.uint64(32))
         blocks = items.astype(np.int64).reshape(-1, self.num_replicas, self.batch_size)
         return iter(blocks[:, self.rank].reshape(-1).tolist())

@@ -197,6 +197,7 @@ def split_regions(
     q: Tensor,  # (B, 1, H, W) uint8
     *,
     kappa: float = 1.5,
+    single_area: float | None = None,
     min_area: int = 0,
     max_points: int = 256,
     weighted: bool = False,
@@ -210,6 +211,8 @@ def split_regions(
         labels: regions, numbered as :func:`connected_components` does.
         q: map values of 0 to 255.
         kappa: 1 as published; 1.5 splits fewer single points.
+        single_area: pixels of the region of one point, in place of the mean; the mean is of no use where most regions
+            are of two points.
         min_area: smaller regions give no point (they count for the mean).
         max_points: K; of more points the first are given.
         weighted: centroids of the points weighted by q instead of all alike; the cut stays where it is.
@@ -221,11 +224,16 @@ def split_regions(
     _check_labels(labels, q, max_points)
     if not kappa > 0 or min_area < 0:
         raise ValueError(f"kappa must be positive and min_area not negative, got {kappa} and {min_area}")
+    if single_area is not None and not single_area > 0:
+        raise ValueError(f"single_area must be positive or None, got {single_area}")
     flat = labels.flatten(1)
     regions = flat.amax(1).long()  # (B,)
     table = _sums(labels, q, None, max_points)
     area = table[..., 0]
-    big = (area * regions[:, None]).double() > kappa * _foreground(flat, area, regions)[:, None].double()
+    if single_area is None:
+        big = (area * regions[:, None]).double() > kappa * _foreground(flat, area, regions)[:, None].double()
+    else:
+        big = area.double() > kappa * single_area
     tall = table[..., 9] - table[..., 7] > table[..., 10] - table[..., 8]
     way = torch.where(big, torch.where(tall, _WHOLE_Y, _WHOLE_X), _UNCUT)
     cut = torch.stack([way, area, table[..., 1], table[..., 2]], dim=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class LoadPointFramed(MapTransform):
             meta = {"filename_or_obj": path, "frame_size": tuple(image.shape[1:])}
             d[key] = MetaTensor(image, affine=torch.eye(4, dtype=torch.float64), meta=meta)
             labels = labels_of(path)
-            if self.beside and labels.is_file():
+            if self.beside and Path(path).parent.name == "images" and labels.is_file():
                 d.setdefault(self.points_key, labels)
             if self.points_key in d:
                 d[self.points_key] = self._padded(str(d[self.points_key]), image)

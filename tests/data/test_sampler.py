@@ -61,3 +61,16 @@ def test_samples_must_fill_all_batches():
 def test_an_empty_data_set_is_refused():
     with pytest.raises(ValueError, match="the data set to draw from is empty"):
         draws(n=0)
+
+
+def test_parts_take_turns_whatever_their_lengths():
+    data = list(range(13))
+    sampler = CounterSampler(data, samples_per_epoch=400, batch_size=4, parts=[10, 0, 3])
+    drawn = list(sampler)
+    assert all(item < 10 for item in drawn[0::2])
+    assert all(item >= 10 for item in drawn[1::2])
+    assert set(drawn) == set(data)
+    alone = CounterSampler(data[:10], samples_per_epoch=400, batch_size=4, parts=[10, 0])
+    assert list(alone) == list(CounterSampler(data[:10], samples_per_epoch=400, batch_size=4))
+    with pytest.raises(ValueError, match=r"parts must add up to the 13 items, got \[10\]"):
+        CounterSampler(data, samples_per_epoch=4, batch_size=4, parts=[10])

@@ -190,6 +190,26 @@ def test_small_regions_give_no_point_and_too_many_are_reported(device):
     assert (nothing[2].item(), nothing[3].item()) == (0, False)
 
 
+def test_an_area_of_one_point_cuts_where_all_regions_are_of_two(device):
+    mask = torch.zeros(1, 1, 12, 30, dtype=torch.bool, device=device)
+    mask[..., 2:6, 1:9] = mask[..., 2:6, 15:23] = True  # two fused pairs of 32 pixels, the mean is 32
+    labels, q = ops.connected_components(mask), mask.to(torch.uint8) * 255
+    assert ops.split_regions(labels, q, kappa=1.5)[2].tolist() == [2]
+    points, _, count, _ = ops.split_regions(labels, q, kappa=1.5, single_area=16.0)
+    assert count.tolist() == [4]
+    assert points[0, :4, 1].tolist() == [2.5, 6.5, 16.5, 20.5]
+    assert ops.split_regions(labels, q, kappa=2.0, single_area=16.0)[2].tolist() == [2]
+    with pytest.raises(ValueError, match=r"single_area must be positive or None, got 0"):
+        ops.split_regions(labels, q, single_area=0)
+
+
+def test_levels_are_taken_as_they_are(device):
+    p = noise(2, 1, 200, 300).to(device)
+    wanted, given = ops.otsu_threshold(p), ops.otsu_threshold(ops.quantize_probability(p))
+    assert all(torch.equal(a, b) for a, b in zip(wanted, given, strict=True))
+    assert not ops.otsu_threshold(ops.quantize_probability(0.5 * p), min_peak=0.6)[1].any()
+
+
 def test_weighted_centroids_follow_the_values(device):
     labels = torch.ones(1, 1, 1, 3, dtype=torch.int32, device=device)
     q = torch.tensor([[[[10, 0, 30]]]], dtype=torch.uint8, device=device)

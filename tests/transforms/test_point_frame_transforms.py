@@ -43,6 +43,10 @@ def test_labels_beside_a_picture_are_read_only_when_wanted(item):
     alone = {"image": item["image"]}
     assert "points" not in LoadPointFramed("image")(alone)
     assert torch.equal(LoadPointFramed("image", beside=True)(alone)["points"][:3], POINTS)
+    plain = Path(item["image"]).parents[1] / "stills/000000.png"  # not in the layout: those labels are not its own
+    plain.parent.mkdir()
+    plain.write_bytes(Path(item["image"]).read_bytes())
+    assert "points" not in LoadPointFramed("image", beside=True)({"image": str(plain)})
 
 
 @pytest.mark.parametrize("size", [(50, 60), (100, 120), (130, 90)])

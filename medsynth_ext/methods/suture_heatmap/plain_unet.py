@@ -31,7 +31,7 @@ class ConvBlock(nn.Sequential):
             layers.append(nn.Conv2d(a, b, 3, padding=1, bias=norm_last))
             layers += [nn.ReLU(), nn.BatchNorm2d(b)] if norm_last else [nn.BatchNorm2d(b), nn.ReLU()]
             if dropout:
-                layers.append(nn.Dropout2d(dropout))
+                layers.append(nn.Dropout(dropout))
         super().__init__(*layers)
 
 
@@ -43,7 +43,7 @@ class PlainUNet(nn.Module):
         out_channels: channels of the logits.
         features: channels per level, the deepest last.
         norm_last: convolution, ReLU, batch norm, as the challenge's baseline has them.
-        dropout: share of channels that are dropped after each convolution.
+        dropout: share of values that are dropped after each convolution.
 
     Shapes: ``(B, in_channels, H, W)`` to ``(B, out_channels, H, W)``; H and W divisible by 2 to the number of levels
     less one.

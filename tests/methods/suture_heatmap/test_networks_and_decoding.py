@@ -67,7 +67,7 @@ def test_plain_networks_keep_the_size(size):
 
 def test_baseline_block_is_convolution_relu_norm_dropout():
     kinds = [type(layer).__name__ for layer in PlainUNet(features=(4, 8), norm_last=True, dropout=0.3).down[0]]
-    assert kinds == ["Conv2d", "ReLU", "BatchNorm2d", "Dropout2d"] * 2
+    assert kinds == ["Conv2d", "ReLU", "BatchNorm2d", "Dropout"] * 2
     kinds = [type(layer).__name__ for layer in PlainUNet(features=(4, 8)).down[0]]
     assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 2
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.losses import DiceLoss
 from torch import Tensor, nn
@@ -51,20 +52,21 @@ def train_network(
     Raises:
         RuntimeError: when the loss is no longer finite.
     """
-    s = settings
+    s, baseline = settings, arm.loss == "baseline"
     device = next(network.parameters()).device
+    batch = s.baseline_batch_size if baseline else s.batch_size
+    rate = s.baseline_learning_rate if baseline else s.learning_rate
+    steps = s.steps * s.batch_size // batch
     augmentation = PointFrameAugmentation()
     loss_function = build_loss(arm.loss)
-    optimizer = torch.optim.Adam(network.parameters(), lr=s.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, s.steps, eta_min=s.learning_rate / 1000)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=rate / 1000)
     network.train()
-    for step in range(s.steps):
-        states = sample_states(seed, step * s.batch_size, s.batch_size)
-        chosen = [
-            (i % len(parts), int(state.randint(len(parts[i % len(parts)]["images"])))) for i, state in enumerate(states)
-        ]
-        image = torch.stack([parts[p]["images"][n] for p, n in chosen]).to(device).float() / 255
-        points = torch.stack([parts[p]["points"][n] for p, n in chosen]).to(device)
+    for step in range(steps):
+        states = sample_states(seed, step * batch, batch)
+        chosen = [_draw(parts, step * batch + i, state) for i, state in enumerate(states)]
+        image = torch.stack([frames["images"][n] for frames, n in chosen]).to(device).float() / 255
+        points = torch.stack([frames["points"][n] for frames, n in chosen]).to(device)
         image, points = augmentation(image, points, states)
         valid = ~points.isnan().any(-1)
         target = ops.render_point_map(points, valid, image.shape[2:], s.sigma, window=s.window)
@@ -76,7 +78,13 @@ def train_network(
         optimizer.step()
         schedule.step()
         if step % 10 == 9:
-            progress((step + 1) / s.steps, f"step {step + 1}, loss {loss.item():.3f}")
+            progress((step + 1) / steps, f"step {step + 1}, loss {loss.item():.3f}")
+
+
+def _draw(parts: Sequence[Frames], number: int, state: np.random.RandomState) -> tuple[Frames, int]:
+    """The parts take turns; a frame of the part at random."""
+    frames = parts[number % len(parts)]
+    return frames, int(state.randint(len(frames["images"])))
 
 
 @torch.no_grad()
@@ -93,7 +101,7 @@ def detection_figures(network: nn.Module, arm: NetworkArm, settings: Settings, f
         "uncut": RegionPoints(kappa=math.inf),
         "kappa_1": RegionPoints(kappa=1.0),
         "kappa_1.5": RegionPoints(kappa=1.5),
-        "default": RegionPoints(kappa=1.5, min_peak=s.min_peak, min_area=s.min_area),
+        "default": RegionPoints(single_area=s.single_area, min_peak=s.min_peak, min_area=s.min_area),
     }
     return {name: _scores(decoder, prob, frames["points"], s) for name, decoder in decoders.items()}
 

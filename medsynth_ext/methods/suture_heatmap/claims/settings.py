@@ -8,7 +8,9 @@ from typing import Any
 
 from medsynth_ext.claims.settings import read_settings
 
-__all__ = ["ARMS", "FIRST_SEEDS", "NetworkArm", "Settings"]
+__all__ = ["ARMS", "FIRST_SEEDS", "TRANSLATED", "NetworkArm", "Settings"]
+
+TRANSLATED = "sim_translated_train"
 
 # First recording of each part; no two parts share a valve.
 FIRST_SEEDS = {
@@ -39,11 +41,14 @@ class Settings:
         close: labels with another one nearer than this make claim 5, pixels.
         features: channels of the method's network.
         baseline_features: of the baseline's.
-        baseline_dropout: share of dropped channels in it.
+        baseline_dropout: share of dropped values in it.
         steps: training steps.
         batch_size: frames per step.
         learning_rate: Adam's rate at the start; it falls to a thousandth along a cosine.
-        min_peak: of our decoder, beside the paper's 0.
+        baseline_batch_size: of the baseline, which takes more steps on as many frames.
+        baseline_learning_rate: likewise.
+        single_area: of our decoder, in place of the paper's mean area.
+        min_peak: likewise, beside the paper's 0.
         min_area: likewise.
         seeds: every arm is trained once per seed.
         speed_size: rows and columns of the maps that are timed.
@@ -69,6 +74,9 @@ class Settings:
     steps: int
     batch_size: int
     learning_rate: float
+    baseline_batch_size: int
+    baseline_learning_rate: float
+    single_area: float
     min_peak: float
     min_area: int
     seeds: tuple[int, ...]
@@ -111,6 +119,7 @@ ARMS: dict[str, NetworkArm] = {
     "squared": NetworkArm("the same with squared denominators in the Dice loss", loss="squared_dice"),
     "mse": NetworkArm("the same with a mean square", loss="mse"),
     "joint": NetworkArm("surgery and simulator frames as they are, one to one", ("intraop_train", "sim_train")),
+    "translated": NetworkArm("surgery and translated simulator frames, one to one", ("intraop_train", TRANSLATED)),
     "baseline_sim": NetworkArm("the baseline on simulator frames", ("sim_train",), "sim", "baseline"),
     "method_sim": NetworkArm("the method on simulator frames", ("sim_train",), "sim"),
 }

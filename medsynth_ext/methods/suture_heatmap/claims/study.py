@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medsynth_ext import ops
 from medsynth_ext.claims import Arm, Claim, Progress, Study
 from medsynth_ext.data.files import replacing
+from medsynth_ext.data.point_frames import FrameError, find_point_frames, read_frame, read_points
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.suture_heatmap.claims.judging import make_claims
 from medsynth_ext.methods.suture_heatmap.claims.networks import build_network, detection_figures, train_network
 from medsynth_ext.methods.suture_heatmap.claims.scipy_loop import scipy_points
-from medsynth_ext.methods.suture_heatmap.claims.settings import ARMS, FIRST_SEEDS, Settings
+from medsynth_ext.methods.suture_heatmap.claims.settings import ARMS, FIRST_SEEDS, TRANSLATED, Settings
 from medsynth_ext.methods.suture_heatmap.decoding import RegionPoints
 from medsynth_ext.phantoms.endoscopy import endoscopy_recording
 
@@ -36,33 +38,47 @@ class SutureHeatmapStudy(Study):
         settings: the numbers of one scale.
         device: where networks are trained.
         split: ``test``, or ``validation`` while choices are made.
+        translated: folder of simulator frames that ``translate.json`` made look like surgery, with labels; without it
+            claim 3 is left out. They must come from the simulator recordings that the arms train with, translated by
+            networks that never saw a test recording.
 
     Raises:
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        device: str | torch.device = "cpu",
+        split: str = "test",
+        translated: str | Path | None = None,
+    ) -> None:
         if split not in ("validation", "test"):
             raise ValueError(f"split must be one of validation, test, got {split!r}")
         self.settings = Settings.from_config(settings)
         self.device = str(device)
         self.split = split
+        self.translated = None if translated is None else Path(translated)
 
     def arms(self) -> list[Arm]:
         numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
         timing = {key: numbers.pop(key) for key in ("speed_size", "speed_batch", "repeats")}
         shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
         seeds = self.settings.seeds
-        arms = [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]
+        kinds = {name: arm for name, arm in ARMS.items() if self.translated or TRANSLATED not in arm.train}
+        arms = [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in kinds.items()]
         return [*arms, Arm("speed", SPEED, (0,), timing, alone=True)]
 
     def claims(self) -> list[Claim]:
-        return make_claims(self.settings.thresholds)
+        return make_claims(self.settings.thresholds, translated=self.translated is not None)
 
     # Data
 
     def _file(self, item: str, data: Path) -> Path:
         s = self.settings
+        if item == TRANSLATED:
+            return data / f"{item}-{s.size[0]}x{s.size[1]}.pt"
         recordings, frames = self._extent(item)
         return data / f"{item}-{recordings}x{frames}-{s.size[0]}x{s.size[1]}-{s.gap:g}.pt"
 
@@ -79,21 +95,35 @@ class SutureHeatmapStudy(Study):
         return list(dict.fromkeys(names))
 
     def prepare(self, item: str, *, data: Path, progress: Progress) -> None:
-        path, s = self._file(item, data), self.settings
+        path = self._file(item, data)
         if path.is_file():
             return
-        recordings, count = self._extent(item)
         images, points = [], []
-        for i in range(recordings):
-            options: dict[str, Any] = {"domain": item.split("_")[0], "size": s.size, "gap": s.gap}
-            for frame in endoscopy_recording(FIRST_SEEDS[item] + i, frames=count, **options):
-                images.append((frame.image * 255).round().to(torch.uint8))
-                rows = torch.full((_MOST_POINTS, 2), torch.nan)
-                rows[: len(frame.points)] = frame.points
-                points.append(rows)
-            progress((i + 1) / recordings, f"{item} recording {i + 1}")
+        for number, (image, places) in enumerate(self._frames(item)):
+            images.append((image * 255).round().to(torch.uint8))
+            rows = torch.full((_MOST_POINTS, 2), torch.nan)
+            rows[: len(places)] = places
+            points.append(rows)
+            progress(min(0.99, number / 240), f"{item} frame {number + 1}")
         with replacing(path) as temporary:
             torch.save({"images": torch.stack(images), "points": torch.stack(points)}, temporary)
+
+    def _frames(self, item: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures and points: phantoms, or files."""
+        if item == TRANSLATED:
+            assert self.translated is not None
+            for frame in find_point_frames(self.translated):
+                image = read_frame(frame["image"])
+                if image.shape[1:] != self.settings.size:
+                    size, wanted = tuple(image.shape[1:]), tuple(self.settings.size)
+                    raise FrameError(f"{frame['image']} must have {wanted} rows and columns, got {size}")
+                yield image, read_points(frame["points"], image.shape[1:])
+            return
+        recordings, count = self._extent(item)
+        for seed in range(FIRST_SEEDS[item], FIRST_SEEDS[item] + recordings):
+            options: dict[str, Any] = {"domain": item.split("_")[0], "size": self.settings.size}
+            for drawn in endoscopy_recording(seed, frames=count, gap=self.settings.gap, **options):
+                yield drawn.image, drawn.points
 
     # Arms
 
@@ -141,7 +171,7 @@ class SutureHeatmapStudy(Study):
         }
 
 
-def _maps(batch: int, size: tuple[int, int]) -> torch.Tensor:  # (B, 1, H, W)
+def _maps(batch: int, size: tuple[int, int]) -> Tensor:  # (B, 1, H, W)
     """Heatmaps of twelve points with some noise, as a network makes them."""
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(batch, 12, 2, generator=generator) * torch.tensor(size)
