@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -228,17 +230,19 @@ def test_without_identity_weight_the_term_is_absent() -> None:
     assert trainer.state.output["pred"].shape == (2, 1, 16, 16)
 
 
+def learn_until_killed(folder: Path) -> None:
+    """Ends this process in the middle of the fourth epoch."""
+    trainer, _ = make_trainer(make_step(), folder, 5)
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=14), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    trainer.run()
+
+
 def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     whole = make_step()
     trainer, losses = make_trainer(whole, tmp_path / "whole", 5)
     trainer.run()
-    child = os.fork()
-    if child == 0:
-        trainer, _ = make_trainer(make_step(), tmp_path / "killed", 5)
-        trainer.add_event_handler(Events.ITERATION_STARTED(once=14), lambda: os.kill(os.getpid(), signal.SIGKILL))
-        trainer.run()
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    command = [sys.executable, __file__, str(tmp_path / "killed")]  # this file, as a program
+    assert subprocess.run(command, timeout=300, check=False).returncode == -signal.SIGKILL
     resumed = make_step(seed=7)  # other first weights: all of them must come from the checkpoint
     trainer, rest = make_trainer(resumed, tmp_path / "killed", 5)
     trainer.run()
@@ -275,3 +279,7 @@ def test_wrong_numbers_of_networks_are_named() -> None:
             adversarial=step.adversarial,
             prepare=step.prepare,
         )
+
+
+if __name__ == "__main__":
+    learn_until_killed(Path(sys.argv[1]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +114,21 @@ def test_unlabelled_pictures_are_translated_too(trained: Path, tmp_path: Path) -
     assert [p.name for p in (tmp_path / "new").rglob("*") if p.is_file()] == ["still.png"]
 
 
+def translate_until_killed(trained: Path, target: Path) -> None:
+    """Ends this process after the second frame of a recording."""
+    import medsynth_ext.methods.suture_heatmap.translation_writer as writer
+
+    real = writer.write_frame
+
+    def killed(video: Path, name: str, *rest: Any) -> None:
+        real(video, name, *rest)
+        if name == "000001":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    writer.write_frame = killed
+    translate(trained, trained / "sim", target)
+
+
 def test_a_folder_is_there_whole_or_not_at_all(trained: Path, tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
@@ -119,21 +136,9 @@ def test_a_folder_is_there_whole_or_not_at_all(trained: Path, tmp_path: Path) ->
     with pytest.raises(SystemExit, match="full is there already and not an empty folder; choose another output_dir"):
         translate(trained, trained / "sim", full)
     assert (full / "mine.txt").read_text() == "keep me"
-    child = os.fork()
-    if child == 0:
-        import medsynth_ext.methods.suture_heatmap.translation_writer as writer
-
-        real = writer.write_frame
-
-        def killed(video: Path, name: str, *rest: Any) -> None:
-            real(video, name, *rest)
-            if name == "000001":
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        writer.write_frame = killed
-        translate(trained, trained / "sim", tmp_path / "new")
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    command = [sys.executable, __file__, str(trained), str(tmp_path / "new")]  # this file, as a program
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=environment, timeout=300, check=False).returncode == -signal.SIGKILL
     assert not (tmp_path / "new").exists()
     translate(trained, trained / "sim", tmp_path / "new")
     assert len(find_point_frames(tmp_path / "new")) == 6
@@ -179,3 +184,7 @@ def test_the_inferer_speaks_of_frames_in_zero_to_one() -> None:
     frames = torch.rand(1, 3, 4, 4)
     assert torch.allclose(TranslationInferer()(frames, lambda x: x), frames, atol=1e-6)
     assert torch.equal(TranslationInferer()(frames, torch.ones_like), torch.ones_like(frames))
+
+
+if __name__ == "__main__":
+    translate_until_killed(Path(sys.argv[1]), Path(sys.argv[2]))
