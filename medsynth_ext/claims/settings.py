@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-__all__ = ["read_settings"]
+__all__ = ["StudySettings", "read_settings"]
 
 T = TypeVar("T")
+S = TypeVar("S", bound="StudySettings")
 
 
 def read_settings(kind: type[T], config: Mapping[str, Any], *, what: str, optional: Collection[str] = ()) -> T:
@@ -28,3 +29,17 @@ def read_settings(kind: type[T], config: Mapping[str, Any], *, what: str, option
     if wrong:
         raise ValueError(f"{what} of the claims must have the entries {sorted(names)}; look at {wrong[0]}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in config.items()})
+
+
+class StudySettings:
+    """Base of the dataclass that holds the numbers of one scale."""
+
+    @classmethod
+    def from_config(cls: type[S], config: Mapping[str, Any]) -> S:
+        """Read one scale of the config; ``workers`` and ``data_workers`` in it belong to the machinery.
+
+        Raises:
+            ValueError: for missing or unknown entries.
+        """
+        given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
+        return read_settings(cls, given, what="the settings")

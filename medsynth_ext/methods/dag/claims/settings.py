@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medsynth_ext.claims.settings import read_settings
+from medsynth_ext.claims.settings import StudySettings
 
 __all__ = ["ARMS", "PHANTOM", "REAL", "REAL_ARMS", "SPLITS", "Settings", "TrainingArm"]
 
@@ -18,7 +18,7 @@ SPLITS = {"labelled": 0, "unlabelled": 100_000, "choice": 200_000, "validation":
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """One scale.
 
     Args:
@@ -78,16 +78,6 @@ class Settings:
     heatmap_sigma: float
     seeds: tuple[int, ...]
     thresholds: Mapping[str, float]
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
-        """Read one scale of the config; ``workers`` and ``data_workers`` in it belong to the machinery.
-
-        Raises:
-            ValueError: for missing or unknown entries.
-        """
-        given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        return read_settings(cls, given, what="the settings")
 
 
 @dataclass(frozen=True)

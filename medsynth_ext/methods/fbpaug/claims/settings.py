@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsynth_ext.claims.settings import read_settings
+from medsynth_ext.claims.settings import StudySettings
 
 __all__ = ["ARMS", "SPLITS", "NetworkArm", "Settings"]
 
@@ -15,7 +15,7 @@ SPLITS = {"train": 0, "validation": 100_000, "test": 200_000}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """One scale.
 
     Args:
@@ -57,16 +57,6 @@ class Settings:
     speed_views: int
     repeats: int
     thresholds: Mapping[str, float]
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
-        """Read one scale of the config; ``workers`` and ``data_workers`` in it belong to the machinery.
-
-        Raises:
-            ValueError: for missing or unknown entries.
-        """
-        given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        return read_settings(cls, given, what="the settings")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsynth_ext.claims.settings import read_settings
+from medsynth_ext.claims.settings import StudySettings
 from medsynth_ext.methods.oneshot.transfer import RegistrationSettings
 
 __all__ = ["ARMS", "SPLITS", "Settings", "TransferArm"]
@@ -17,7 +17,7 @@ BLOCK = 1000
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """One scale.
 
     Args:
@@ -73,8 +73,7 @@ class Settings:
         Raises:
             ValueError: for missing or unknown entries, or weights without their reference.
         """
-        given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        settings = read_settings(cls, given, what="the settings")
+        settings = super().from_config(config)
         if (settings.weights is None) != (settings.reference_person is None):
             raise ValueError("weights and reference_person belong together: give both or neither")
         return settings

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from medsynth_ext.claims.settings import read_settings
+from medsynth_ext.claims.settings import StudySettings
 
 __all__ = ["ARMS", "FIRST_SEEDS", "TRANSLATED", "NetworkArm", "Settings"]
 
@@ -24,7 +23,7 @@ FIRST_SEEDS = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StudySettings):
     """One scale.
 
     Args:
@@ -84,16 +83,6 @@ class Settings:
     speed_batch: int
     repeats: int
     thresholds: Mapping[str, float]
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
-        """Read one scale of the config; ``workers`` and ``data_workers`` in it belong to the machinery.
-
-        Raises:
-            ValueError: for missing or unknown entries.
-        """
-        given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        return read_settings(cls, given, what="the settings")
 
 
 @dataclass(frozen=True)

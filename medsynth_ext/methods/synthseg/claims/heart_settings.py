@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medsynth_ext.claims.settings import read_settings
+from medsynth_ext.claims.settings import StudySettings
 
 __all__ = ["ARMS", "SPLITS", "TEST_SETS", "HeartSettings", "TestSet"]
 
@@ -40,7 +40,7 @@ TEST_SETS: Mapping[str, TestSet] = {
 
 
 @dataclass(frozen=True)
-class HeartSettings:
+class HeartSettings(StudySettings):
     """One scale.
 
     Args:
@@ -88,13 +88,3 @@ class HeartSettings:
     generator: Mapping[str, Any]
     seeds: tuple[int, ...]
     thresholds: Mapping[str, float]
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> HeartSettings:
-        """Read one scale of the config; ``workers`` and ``data_workers`` in it belong to the machinery.
-
-        Raises:
-            ValueError: for missing or unknown entries.
-        """
-        given = {key: value for key, value in config.items() if key not in ("workers", "data_workers")}
-        return read_settings(cls, given, what="the settings")
