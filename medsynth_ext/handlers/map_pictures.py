@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from PIL import Image
 from torch import Tensor
 
-from medsynth_ext.data.files import replacing
-from medsynth_ext.engines.processes import rank_and_world
+from medsynth_ext.handlers.sample_pictures import SamplePictures
 
 __all__ = ["MapPictures"]
 
 
-class MapPictures:
+class MapPictures(SamplePictures):
     """Writes a PNG of an epoch's last batch: image, target map and predicted map of its first sample, in one column.
 
     The engine's output must hold ``image`` (3, H, W), ``label`` (1, H, W) and ``pred`` (C, H, W) per sample; of maps
@@ -27,22 +24,9 @@ class MapPictures:
         interval: write every so many epochs.
     """
 
-    def __init__(self, folder: str | Path, *, interval: int = 1) -> None:
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1, got {interval}")
-        self.folder = Path(folder)
-        self.interval = interval
-
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer or evaluator."""
-        if rank_and_world()[0] == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
-
-    def __call__(self, engine: Engine) -> None:
-        sample: dict[str, Tensor] = engine.state.output[0]  # type: ignore[index]
-        parts = [_levels(sample["image"]), _levels(sample["label"][:1]), _levels(sample["pred"][:1])]
-        with replacing(self.folder / f"epoch={engine.state.epoch:06d}.png") as temporary:
-            Image.fromarray(np.concatenate(parts)).save(temporary, format="PNG")
+    def picture(self, sample: Mapping[str, Tensor]) -> np.ndarray:  # (3 H, W, 3) uint8
+        """Image, target and prediction in one column."""
+        return np.concatenate([_levels(sample["image"]), _levels(sample["label"][:1]), _levels(sample["pred"][:1])])
 
 
 def _levels(picture: Tensor) -> np.ndarray:  # (H, W, 3) uint8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,12 @@ class SamplePictures:
 
     def __call__(self, engine: Engine) -> None:
         sample: dict[str, Tensor] = engine.state.output[0]  # type: ignore[index]
-        grid = slice_grid(sample["image"][0], sample["label"], sample["pred"])
         with replacing(self.folder / f"epoch={engine.state.epoch:06d}.png") as temporary:
-            Image.fromarray(grid).save(temporary, format="PNG")
+            Image.fromarray(self.picture(sample)).save(temporary, format="PNG")
+
+    def picture(self, sample: Mapping[str, Tensor]) -> np.ndarray:  # (H, W, 3) uint8
+        """What is written of a sample."""
+        return slice_grid(sample["image"][0], sample["label"], sample["pred"])
 
 
 def slice_grid(
