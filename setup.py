@@ -29,6 +29,15 @@ VERSION = "0.1.0"
 TORCH_TARGET = "2.11"  # the oldest torch that a built library may meet
 TORCH_TARGET_HEX = "0x020b000000000000"
 LIBRARY = "libmedsynth_ops.so"
+# What the doors include of torch: read once, into a precompiled header.
+TORCH_HEADERS = [
+    "torch/csrc/stable/accelerator.h",
+    "torch/csrc/stable/library.h",
+    "torch/csrc/stable/ops.h",
+    "torch/csrc/stable/tensor.h",
+    "torch/headeronly/core/ScalarType.h",
+    "torch/headeronly/util/Exception.h",
+]
 ISA_FLAGS = {
     "cpu_base": [],
     "cpu_avx2": ["-mavx2", "-mfma", "-mbmi2"],
@@ -89,13 +98,14 @@ class NinjaFile:
         self.lines += ["  depfile = $out.d", "  deps = gcc"] if depfile else []
         self.lines.append("")
 
-    def edge(self, rule: str, out: Path, sources: list[Path], **variables: str) -> Path:
-        """Add one build step and return its output."""
+    def edge(self, rule: str, out: Path, sources: list[Path], *, after: Path | None = None, **variables: str) -> Path:
+        """Add one build step, `after` another one's output where that is given, and return its output."""
 
         def quote(p: Path) -> str:
             return str(p).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
-        self.lines.append(f"build {quote(out)}: {rule} {' '.join(quote(s) for s in sources)}")
+        order = f" | {quote(after)}" if after else ""
+        self.lines.append(f"build {quote(out)}: {rule} {' '.join(quote(s) for s in sources)}{order}")
         self.lines += [f"  {key} = {value}" for key, value in variables.items()] + [""]
         return out
 
@@ -129,6 +139,26 @@ def ninja_command() -> list[str]:
     import ninja
 
     return [str(Path(ninja.BIN_DIR) / "ninja")]
+
+
+def precompiled_torch_header(file: NinjaFile, work: Path, *, flags: str) -> Path:
+    """Add the step that precompiles torch's headers; the text beside its output serves compilers that cannot use it."""
+    header = work / "precompiled" / "medsynth_torch.h"
+    text = "".join(f"#include <{name}>\n" for name in TORCH_HEADERS)
+    if not header.exists() or header.read_text() != text:
+        header.parent.mkdir(exist_ok=True)
+        header.write_text(text)
+    return file.edge("cxx", header.with_name(header.name + ".gch"), [header], flags=f"{flags} -x c++-header")
+
+
+def cuda_objects(file: NinjaFile, work: Path, nvcc: str, archs: list[str], defines: list[str]) -> list[Path]:
+    """Add the steps that compile CUDA, longest file first: machine code for `archs` and PTX for the last of them."""
+    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
+    codes.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
+    flags = ["-std=c++20", "-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Wno-deprecated-gpu-targets"]
+    file.rule("nvcc", f"{nvcc} -MMD -MF $out.d {' '.join(flags + codes + defines)} -c $in -o $out", depfile=True)
+    sources = sorted(CSRC.glob("*/*.cu"), key=lambda path: path.stat().st_size, reverse=True)
+    return [file.edge("nvcc", work / f"{'_'.join(s.relative_to(CSRC).with_suffix('').parts)}.o", [s]) for s in sources]
 
 
 def write_ninja(work: Path, module: Path) -> NinjaFile:
@@ -165,31 +195,24 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     file.rule("link", link, depfile=False)
 
     objects = []
+    libs = [f"-L{torch_root}/lib", "-Wl,--no-as-needed", "-ltorch", "-Wl,--as-needed", "-ltorch_cpu", "-lc10", "-ldl"]
+    if nvcc:  # first: these take longest, and ninja goes by the order here
+        objects += cuda_objects(file, work, nvcc, archs, defines)
+        libs += [str(cudart_static(nvcc)), "-lrt", "-lpthread"]
+    torch_header = precompiled_torch_header(file, work, flags=" ".join(include))
+    doors = {
+        "after": torch_header,
+        "flags": f"{' '.join(include)} -I{torch_header.parent} -include {torch_header.stem}",
+    }
     for source in sorted(CSRC.glob("*/*.cpp")):
         stem = "_".join(source.relative_to(CSRC).with_suffix("").parts)
         if not source.stem.endswith("_cpu"):
-            objects.append(file.edge("cxx", work / f"{stem}.o", [source], flags=" ".join(include)))
+            objects.append(file.edge("cxx", work / f"{stem}.o", [source], **doors))
             continue
         for isa in ISA_FLAGS if multi_isa else ["cpu_base"]:
             flags = " ".join([f"-DMEDSYNTH_ISA_NAMESPACE={isa}", "-fopenmp-simd", "-fno-math-errno", *ISA_FLAGS[isa]])
             objects.append(file.edge("cxx", work / f"{stem}_{isa}.o", [source], flags=flags))
-    objects.append(file.edge("cxx", work / "registration.o", [CSRC / "registration.cpp"], flags=" ".join(include)))
-    libs = [f"-L{torch_root}/lib", "-Wl,--no-as-needed", "-ltorch", "-Wl,--as-needed", "-ltorch_cpu", "-lc10", "-ldl"]
-    if nvcc:
-        codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
-        codes.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-        flags = [
-            "-std=c++20",
-            "-O3",
-            "-fmad=false",
-            "-Xcompiler=-fPIC,-fvisibility=hidden",
-            "-Wno-deprecated-gpu-targets",
-        ]
-        file.rule("nvcc", f"{nvcc} -MMD -MF $out.d {' '.join(flags + codes + defines)} -c $in -o $out", depfile=True)
-        for source in sorted(CSRC.glob("*/*.cu")):
-            stem = "_".join(source.relative_to(CSRC).with_suffix("").parts)
-            objects.append(file.edge("nvcc", work / f"{stem}.o", [source]))
-        libs += [str(cudart_static(nvcc)), "-lrt", "-lpthread"]
+    objects.append(file.edge("cxx", work / "registration.o", [CSRC / "registration.cpp"], **doors))
     file.edge("link", module.parent / LIBRARY, objects, libs=" ".join(libs))
 
     python = f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')}"

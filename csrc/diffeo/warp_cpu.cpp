@@ -173,7 +173,7 @@ void vote_voxels(const WarpParams& p, const Row<T>& row, const Chunk<T>& chunk, 
   L* out = out_at<L>(p, row, chunk);
   for (; k < end; ++k) {
     const Location<T> at = chunk.at(k);
-    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels + k] = vote_label(p, at, src + c * voxels);
+    for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels + k] = vote_label<T, L>(p, at, src + c * voxels);
   }
 }
 

@@ -1,5 +1,8 @@
+#include <limits>
+
 #include "../common/cuda.h"
 #include "../common/fixed_point.cuh"
+#include "../common/lanes.h"
 #include "warp_math.h"
 
 namespace medsynth {
@@ -92,37 +95,61 @@ __global__ void warp_linear_kernel(WarpParams p) {
       });
 }
 
+// Voxels are copied as they are, so E is any type of their size. `lost` is what a location that is no number gets.
 template <class E, class T>
-__global__ void warp_nearest_kernel(WarpParams p, E fill, E lost, bool image) {
+__global__ void warp_nearest_kernel(WarpParams p, E fill, E lost, bool mark_lost) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
   for_each_voxel<T>(
       p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
         const E* src = static_cast<const E*>(p.src) + b * p.src_stride;
         E* out = static_cast<E*>(p.out) + b * p.channels * out_voxels + v;
         const int64_t i = nearest_element(p, at);
-        const bool nan = image && is_lost(at);
+        const bool nan = mark_lost && is_lost(at);
         for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = nan ? lost : i < 0 ? fill : src[c * voxels + i];
       });
 }
 
-template <class L, class T>
+// Labels of any type from element `first` on, read and written as int64: one kernel serves all types.
+struct Labels {
+  void* data;
+  DType type;
+  int64_t first;
+
+  __device__ int64_t operator[](int64_t i) const {
+    switch (type) {
+      case DType::u8: return static_cast<const uint8_t*>(data)[first + i];
+      case DType::i16: return static_cast<const int16_t*>(data)[first + i];
+      case DType::i32: return static_cast<const int32_t*>(data)[first + i];
+      default: return static_cast<const int64_t*>(data)[first + i];
+    }
+  }
+
+  __device__ void set(int64_t label) const {
+    switch (type) {
+      case DType::u8: static_cast<uint8_t*>(data)[first] = static_cast<uint8_t>(label); break;
+      case DType::i16: static_cast<int16_t*>(data)[first] = static_cast<int16_t>(label); break;
+      case DType::i32: static_cast<int32_t*>(data)[first] = static_cast<int32_t>(label); break;
+      default: static_cast<int64_t*>(data)[first] = label; break;
+    }
+  }
+};
+
+template <class T>
 __global__ void warp_vote_kernel(WarpParams p) {
   const int64_t voxels = volume_of(p.src_size), out_voxels = volume_of(p.out_size);
   for_each_voxel<T>(
       p, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
-        const L* src = static_cast<const L*>(p.src) + b * p.src_stride;
-        L* out = static_cast<L*>(p.out) + b * p.channels * out_voxels + v;
-        for (int64_t c = 0; c < p.channels; ++c) out[c * out_voxels] = vote_label(p, at, src + c * voxels);
+        for (int64_t c = 0; c < p.channels; ++c) {
+          const Labels src{const_cast<void*>(p.src), p.src_type, b * p.src_stride + c * voxels};
+          const Labels out{p.out, p.src_type, (b * p.channels + c) * out_voxels + v};
+          out.set(vote_label<T, int64_t>(p, at, src));
+        }
       });
 }
 
-template <class L, class T>
-void launch_labels(const WarpParams& p, cudaStream_t stream) {
-  if (p.mode == WarpMode::vote) {
-    warp_vote_kernel<L, T><<<plane_grid(p), kThreads, 0, stream>>>(p);
-  } else {
-    warp_nearest_kernel<L, T><<<plane_grid(p), kThreads, 0, stream>>>(p, static_cast<L>(p.label_fill), L(0), false);
-  }
+template <class E, class T>
+void launch_nearest(const WarpParams& p, E fill, E lost, bool mark_lost, cudaStream_t stream) {
+  warp_nearest_kernel<E, T><<<plane_grid(p), kThreads, 0, stream>>>(p, fill, lost, mark_lost);
 }
 
 template <class T>
@@ -131,17 +158,25 @@ void launch_warp(const WarpParams& p, cudaStream_t stream) {
     warp_linear_kernel<T><<<plane_grid(p), kThreads, 0, stream>>>(p);
     return;
   }
+  if (p.mode == WarpMode::vote) {
+    warp_vote_kernel<T><<<plane_grid(p), kThreads, 0, stream>>>(p);
+    return;
+  }
+  const int64_t fill = p.label_fill;
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   switch (p.src_type) {
     case DType::f32:
-      warp_nearest_kernel<float, T><<<plane_grid(p), kThreads, 0, stream>>>(p, static_cast<float>(p.fill), NAN, true);
+      launch_nearest<int32_t, T>(p, bit_copy<int32_t>(static_cast<float>(p.fill)), bit_copy<int32_t>(kNan), true,
+                                 stream);
       break;
     case DType::f64:
-      warp_nearest_kernel<double, T><<<plane_grid(p), kThreads, 0, stream>>>(p, p.fill, static_cast<double>(NAN), true);
+      launch_nearest<int64_t, T>(p, bit_copy<int64_t>(p.fill), bit_copy<int64_t>(static_cast<double>(kNan)), true,
+                                 stream);
       break;
-    case DType::u8: launch_labels<uint8_t, T>(p, stream); break;
-    case DType::i16: launch_labels<int16_t, T>(p, stream); break;
-    case DType::i32: launch_labels<int32_t, T>(p, stream); break;
-    default: launch_labels<int64_t, T>(p, stream); break;
+    case DType::u8: launch_nearest<uint8_t, T>(p, static_cast<uint8_t>(fill), 0, false, stream); break;
+    case DType::i16: launch_nearest<int16_t, T>(p, static_cast<int16_t>(fill), 0, false, stream); break;
+    case DType::i32: launch_nearest<int32_t, T>(p, static_cast<int32_t>(fill), 0, false, stream); break;
+    default: launch_nearest<int64_t, T>(p, fill, 0, false, stream); break;
   }
 }
 

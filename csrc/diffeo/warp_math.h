@@ -185,8 +185,9 @@ MEDSYNTH_HD L most_votes(const L* label, const T* weight, int n) {
 }
 
 // The label with the largest sum of linear weights; ties go to the smallest label.
-template <class T, class L>
-MEDSYNTH_HD L vote_label(const WarpParams& p, const Location<T>& at, const L* src) {
+// `src[i]` gives voxel i as an L.
+template <class T, class L, class Source>
+MEDSYNTH_HD L vote_label(const WarpParams& p, const Location<T>& at, const Source& src) {
   const L fill = static_cast<L>(p.label_fill);
   if (is_lost(at)) {
     const int64_t i = nearest_element(p, at);
