@@ -15,7 +15,7 @@ from scipy import ndimage
 from medsynth_ext import ops
 from medsynth_ext.data.scans import ScanError
 from medsynth_ext.phantoms.painter import Grid
-from medsynth_ext.phantoms.xray_film import Film, XrayPhantom, develop, rotation
+from medsynth_ext.phantoms.xray_film import Exposure, Film, XrayPhantom, rotation, take_radiograph
 
 __all__ = ["ChestProjections"]
 
@@ -95,18 +95,8 @@ class ChestProjections:
         )
         values, places = (self.values, self.places_mm) if bend_mm == 0 else self._bent(rng, bend_mm)
         integrals = film.line_integrals(values, self.grid)
-        points = film.project(places)
-        image, visible = develop(
-            integrals,
-            points,
-            seed,
-            film=film,
-            photons=(5e4, 1e6),
-            flatten=(0.3, 0.7),
-            letter="R" if seed % 2 else "L",
-            nuisances=nuisances,
-        )
-        return XrayPhantom(image, torch.from_numpy(points).float(), visible, self.names, film.spacing_mm)
+        exposure = Exposure(photons=(5e4, 1e6), flatten=(0.3, 0.7), letter="R" if seed % 2 else "L")
+        return take_radiograph(integrals, places, self.names, seed, film=film, exposure=exposure, nuisances=nuisances)
 
     def _bent(self, rng: np.random.Generator, bend_mm: float) -> tuple[torch.Tensor, np.ndarray]:
         """Anatomy and landmarks along the flow of a smooth random velocity."""

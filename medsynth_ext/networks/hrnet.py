@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from monai.networks.layers import get_norm_layer
 from torch import Tensor, nn
 
 __all__ = ["HRNet"]
 
 
-def _conv(first: int, second: int, *, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
+Norm = str | tuple[str, dict[str, Any]]  # as MONAI's layers take it
+
+
+def _conv(first: int, second: int, *, norm: Norm, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
     conv = nn.Conv2d(first, second, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(second), *([nn.ReLU(inplace=True)] if relu else []))
+    layers = [conv, get_norm_layer(norm, spatial_dims=2, channels=second)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
 class _Residual(nn.Module):
@@ -29,34 +35,38 @@ class _Residual(nn.Module):
         return F.relu(self.body(x) + self.shortcut(x), inplace=True)
 
 
-def _basic(channels: int) -> _Residual:
-    body = nn.Sequential(_conv(channels, channels), _conv(channels, channels, relu=False))
+def _basic(channels: int, norm: Norm) -> _Residual:
+    body = nn.Sequential(_conv(channels, channels, norm=norm), _conv(channels, channels, norm=norm, relu=False))
     return _Residual(body, nn.Identity())
 
 
-def _bottleneck(first: int, inner: int) -> _Residual:
+def _bottleneck(first: int, inner: int, norm: Norm) -> _Residual:
     outer = 4 * inner
-    body = nn.Sequential(_conv(first, inner, kernel=1), _conv(inner, inner), _conv(inner, outer, kernel=1, relu=False))
-    return _Residual(body, nn.Identity() if first == outer else _conv(first, outer, kernel=1, relu=False))
+    body = nn.Sequential(
+        _conv(first, inner, norm=norm, kernel=1),
+        _conv(inner, inner, norm=norm),
+        _conv(inner, outer, norm=norm, kernel=1, relu=False),
+    )
+    return _Residual(body, nn.Identity() if first == outer else _conv(first, outer, norm=norm, kernel=1, relu=False))
 
 
 class _Fusion(nn.Module):
     """The rectified sum of all branches, each brought to the size and channels of one of them."""
 
-    def __init__(self, channels: Sequence[int], target: int) -> None:
+    def __init__(self, channels: Sequence[int], target: int, norm: Norm) -> None:
         super().__init__()
-        self.paths = nn.ModuleList(self._path(channels, source, target) for source in range(len(channels)))
+        self.paths = nn.ModuleList(self._path(channels, source, target, norm) for source in range(len(channels)))
 
     @staticmethod
-    def _path(channels: Sequence[int], source: int, target: int) -> nn.Module:
+    def _path(channels: Sequence[int], source: int, target: int, norm: Norm) -> nn.Module:
         first, second = channels[source], channels[target]
         if source > target:
             up = nn.Upsample(scale_factor=2.0 ** (source - target), mode="nearest")
-            return nn.Sequential(_conv(first, second, kernel=1, relu=False), up)
+            return nn.Sequential(_conv(first, second, norm=norm, kernel=1, relu=False), up)
         if source == target:
             return nn.Identity()
-        halvings = [_conv(first, first, stride=2) for _ in range(target - source - 1)]
-        return nn.Sequential(*halvings, _conv(first, second, stride=2, relu=False))
+        halvings = [_conv(first, first, norm=norm, stride=2) for _ in range(target - source - 1)]
+        return nn.Sequential(*halvings, _conv(first, second, norm=norm, stride=2, relu=False))
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         brought: list[Tensor] = []
@@ -71,10 +81,10 @@ class _Fusion(nn.Module):
 class _ExchangeModule(nn.Module):
     """Basic blocks on every branch, then every branch gets the sum of all."""
 
-    def __init__(self, channels: Sequence[int], blocks: int) -> None:
+    def __init__(self, channels: Sequence[int], blocks: int, norm: Norm) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*[_basic(c) for _ in range(blocks)]) for c in channels)
-        self.fusions = nn.ModuleList(_Fusion(channels, i) for i in range(len(channels)))
+        self.branches = nn.ModuleList(nn.Sequential(*[_basic(c, norm) for _ in range(blocks)]) for c in channels)
+        self.fusions = nn.ModuleList(_Fusion(channels, i, norm) for i in range(len(channels)))
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         deeper: list[Tensor] = []
@@ -94,13 +104,14 @@ class _Stage(nn.Module):
         channels: those of the stage; as many, and one.
         modules: number of exchange modules.
         blocks: basic blocks per branch of each.
+        norm: of all convolutions.
     """
 
-    def __init__(self, before: Sequence[int], channels: Sequence[int], modules: int, blocks: int) -> None:
+    def __init__(self, before: Sequence[int], channels: Sequence[int], modules: int, blocks: int, norm: Norm) -> None:
         super().__init__()
-        kept = [nn.Identity() if a == b else _conv(a, b) for a, b in zip(before, channels[:-1], strict=True)]
-        self.transitions = nn.ModuleList([*kept, _conv(before[-1], channels[-1], stride=2)])
-        self.exchanges = nn.ModuleList(_ExchangeModule(channels, blocks) for _ in range(modules))
+        kept = [nn.Identity() if a == b else _conv(a, b, norm=norm) for a, b in zip(before, channels[:-1], strict=True)]
+        self.transitions = nn.ModuleList([*kept, _conv(before[-1], channels[-1], norm=norm, stride=2)])
+        self.exchanges = nn.ModuleList(_ExchangeModule(channels, blocks, norm) for _ in range(modules))
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         widened: list[Tensor] = []
@@ -125,6 +136,7 @@ class HRNet(nn.Module):
         stem_channels: channels of the stem and of the bottlenecks' inside; 64 in the paper.
         modules: exchange modules of the last three stages.
         blocks: bottlenecks of the first stage, then basic blocks per branch of a module of the others.
+        norm: of all convolutions, a name or a name and its options as MONAI's layers take it.
 
     Shapes: ``(B, in_channels, H, W)`` to ``(B, out_channels, H / 4, W / 4)``, H and W multiples of 32.
 
@@ -140,6 +152,7 @@ class HRNet(nn.Module):
         stem_channels: int = 64,
         modules: Sequence[int] = (1, 4, 3),
         blocks: Sequence[int] = (4, 4, 4, 4),
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
         if len(modules) != 3 or len(blocks) != 4 or min(*modules, *blocks) < 1:
@@ -152,13 +165,14 @@ class HRNet(nn.Module):
         self.out_channels = sum(channels)
         outer = 4 * stem_channels
         self.stem = nn.Sequential(
-            _conv(in_channels, stem_channels, stride=2), _conv(stem_channels, stem_channels, stride=2)
+            _conv(in_channels, stem_channels, norm=norm, stride=2),
+            _conv(stem_channels, stem_channels, norm=norm, stride=2),
         )
         inputs = [stem_channels] + [outer] * (blocks[0] - 1)
-        self.first = nn.Sequential(*[_bottleneck(c, stem_channels) for c in inputs])
+        self.first = nn.Sequential(*[_bottleneck(c, stem_channels, norm) for c in inputs])
         branches = [[outer], *(channels[:n] for n in (2, 3, 4))]
         self.stages = nn.ModuleList(
-            _Stage(before, after, m, b)
+            _Stage(before, after, m, b, norm)
             for (before, after), m, b in zip(pairwise(branches), modules, blocks[1:], strict=True)
         )
         for module in self.modules():

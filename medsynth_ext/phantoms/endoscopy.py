@@ -35,6 +35,7 @@ def endoscopy_recording(
     frames: int,
     size: Sequence[int] = (288, 512),
     gap: float = 1.0,
+    site: int | None = None,
 ) -> list[EndoscopyFrame]:
     """One recording: a valve of fixed looks under a slowly moving camera, sutured in three stages.
 
@@ -49,6 +50,8 @@ def endoscopy_recording(
         frames: how many.
         size: rows and columns; threads are 2 to 3 pixels thick at 512 columns and thinner in proportion.
         gap: how much surgery differs, from 0 (it looks as the simulator, pixel for pixel) to 1.
+        site: recordings of one number share the endoscope: exposure, colours, lamp, blur, noise and vignetting. Every
+            recording has its own by default.
 
     Raises:
         ValueError: for another domain, a gap outside 0 to 1, less than one frame or pictures below 32 x 32.
@@ -64,7 +67,8 @@ def endoscopy_recording(
     surgery = gap if domain == "intraop" else 0.0
     height, width = (int(n) for n in size)
     scene = draw_scene(np.random.default_rng([seed, 613]), surgery=surgery, scale=1.25 * width / 512)
-    view = View(scene, np.random.default_rng([seed, 614]), surgery=surgery, size=(height, width))
+    camera = None if site is None else np.random.default_rng([site, 616])
+    view = View(scene, np.random.default_rng([seed, 614]), camera=camera, surgery=surgery, size=(height, width))
     recording = []
     with torch.no_grad():
         for number in range(frames):

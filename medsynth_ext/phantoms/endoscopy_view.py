@@ -39,12 +39,22 @@ class View:
 
     Args:
         scene: what it looks at.
-        rng: what its path, light and instruments are drawn from; the same numbers whatever ``surgery``.
+        rng: what its path and instruments are drawn from; the same numbers whatever ``surgery``.
+        camera: what light, colours, blur, noise and vignetting are drawn from; ``rng`` when ``None``.
         surgery: 0 for a simulator's look, 1 for a patient's.
         size: rows and columns of the pictures.
     """
 
-    def __init__(self, scene: Scene, rng: np.random.Generator, *, surgery: float, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        rng: np.random.Generator,
+        *,
+        surgery: float,
+        size: tuple[int, int],
+        camera: np.random.Generator | None = None,
+    ) -> None:
+        camera = rng if camera is None else camera
         self.scene, self.surgery, self.size = scene, surgery, size
         self.scale = size[1] / 512
         rows, columns = (torch.arange(n) - (n - 1) / 2 for n in size)
@@ -52,16 +62,18 @@ class View:
         self.x = (columns / self.scale)[None].expand(size)
         self.path = _Drift.draw(rng, 6, (70, 220))
         self.zoom, self.roll = rng.uniform(0.92, 1.12), rng.uniform(-0.12, 0.12)
-        self.exposure = mixed(1.0, rng.uniform(0.75, 1.0), surgery).item() * rng.uniform(0.95, 1.05)
-        self.balance = torch.from_numpy(mixed(rng.uniform(0.98, 1.02, 3), rng.uniform(0.92, 1.1, 3), surgery)).float()
-        self.lamp = rng.uniform(-50, 50, 2)
-        self.blur = mixed(0.35, rng.uniform(0.6, 1.4), surgery).item()
-        self.noise = mixed(0.006, rng.uniform(0.012, 0.03), surgery).item()
+        self.exposure = mixed(1.0, camera.uniform(0.75, 1.0), surgery).item() * camera.uniform(0.95, 1.05)
+        self.balance = torch.from_numpy(
+            mixed(camera.uniform(0.98, 1.02, 3), camera.uniform(0.92, 1.1, 3), surgery)
+        ).float()
+        self.lamp = camera.uniform(-50, 50, 2)
+        self.blur = mixed(0.35, camera.uniform(0.6, 1.4), surgery).item()
+        self.noise = mixed(0.006, camera.uniform(0.012, 0.03), surgery).item()
         self.smoke_waves = Waves.draw(rng, 7, (90, 400))
         self.smoke = surgery * (rng.uniform(0.15, 0.5) if rng.random() < 0.5 else 0.0)
-        edge = rng.uniform(0.75, 1.05)
+        edge = camera.uniform(0.75, 1.05)
         corner = torch.hypot(self.y / 288, self.x / 288)
-        self.vignette = 1 - surgery * torch.sigmoid((corner - edge) / 0.06) * rng.uniform(0.5, 1.0)
+        self.vignette = 1 - surgery * torch.sigmoid((corner - edge) / 0.06) * camera.uniform(0.5, 1.0)
         self.tools = [_Tool.draw(rng) for _ in range(int(rng.integers(0, 3)))]
         self.ring = _Ring.draw(rng) if rng.random() < 0.35 else None
 

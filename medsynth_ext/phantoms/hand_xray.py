@@ -11,7 +11,7 @@ from medsynth_ext.phantoms.bone_tubes import lay_bone, lay_shell
 from medsynth_ext.phantoms.hand_xray_anatomy import NAMES, HandSkeleton, draw_hand
 from medsynth_ext.phantoms.painter import Grid, Painter
 from medsynth_ext.phantoms.shapes import Waves, ellipsoid_depth
-from medsynth_ext.phantoms.xray_film import METAL_PER_MM, Film, XrayPhantom, develop
+from medsynth_ext.phantoms.xray_film import METAL_PER_MM, Exposure, Film, XrayPhantom, take_radiograph
 
 __all__ = ["hand_xray"]
 
@@ -47,19 +47,8 @@ def hand_xray(
     film = Film(size, FOV_MM)
     painter, grid = _paint(skeleton, rng, voxel_mm or max(0.6, 0.75 * film.spacing_mm))
     integrals = film.line_integrals(painter.values, grid)
-    points = film.project(skeleton.places)
-    image, visible = develop(
-        integrals,
-        points,
-        seed,
-        film=film,
-        photons=(3e3, 1e5),
-        flatten=(0.0, 0.35),
-        letter="L",
-        sided=False,
-        nuisances=nuisances,
-    )
-    return XrayPhantom(image, torch.from_numpy(points).float(), visible, NAMES, film.spacing_mm)
+    exposure = Exposure(photons=(3e3, 1e5), flatten=(0.0, 0.35), letter="L", sided=False)
+    return take_radiograph(integrals, skeleton.places, NAMES, seed, film=film, exposure=exposure, nuisances=nuisances)
 
 
 def _paint(skeleton: HandSkeleton, rng: np.random.Generator, voxel_mm: float) -> tuple[Painter, Grid]:

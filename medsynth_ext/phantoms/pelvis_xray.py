@@ -13,7 +13,7 @@ from medsynth_ext.phantoms.pelvis_xray_anatomy import NAMES, SOCKET_COSINE, Half
 from medsynth_ext.phantoms.pelvis_xray_femur import Femur
 from medsynth_ext.phantoms.shapes import Waves, ellipsoid_depth
 from medsynth_ext.phantoms.thorax import superellipse_depth
-from medsynth_ext.phantoms.xray_film import METAL_PER_MM, Film, XrayPhantom, develop
+from medsynth_ext.phantoms.xray_film import METAL_PER_MM, Exposure, Film, XrayPhantom, take_radiograph
 
 __all__ = ["pelvis_xray"]
 
@@ -65,18 +65,10 @@ def pelvis_xray(
     bones = Painter(fine, {"muscle": 0.0}, background="muscle")
     _bones(bones, rng, skeleton)
     integrals = film.line_integrals(flesh.values, coarse) + film.line_integrals(bones.values, fine)
-    points = film.project(skeleton.landmarks)
-    image, visible = develop(
-        integrals,
-        points,
-        seed,
-        film=film,
-        photons=(2e5, 2e6),
-        flatten=(0.45, 0.8),
-        letter="R" if seed % 2 else "L",
-        nuisances=nuisances,
+    exposure = Exposure(photons=(2e5, 2e6), flatten=(0.45, 0.8), letter="R" if seed % 2 else "L")
+    return take_radiograph(
+        integrals, skeleton.landmarks, NAMES, seed, film=film, exposure=exposure, nuisances=nuisances
     )
-    return XrayPhantom(image, torch.from_numpy(points).float(), visible, NAMES, film.spacing_mm)
 
 
 def _grid(voxel_mm: float, depth_mm: tuple[float, float]) -> Grid:

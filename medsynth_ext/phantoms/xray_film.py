@@ -16,7 +16,7 @@ from medsynth_ext import ops
 from medsynth_ext.ops import CTGeometry
 from medsynth_ext.phantoms.painter import Grid
 
-__all__ = ["Film", "XrayPhantom", "develop", "rotation"]
+__all__ = ["Exposure", "Film", "XrayPhantom", "develop", "rotation", "take_radiograph"]
 
 METAL_PER_MM = 0.5
 _NEPERS_OF_A_LETTER = 4.0  # 8 mm of metal: nothing passes
@@ -120,16 +120,46 @@ class Film:
         return seen[:, 1::-1] / seen[:, 2:]
 
 
+@dataclass(frozen=True)
+class Exposure:
+    """How a film is exposed and shown.
+
+    Args:
+        photons: range of the mean count of an unattenuated pixel of 1 mm^2.
+        flatten: range of the share of the slow changes that the display takes away.
+        letter: L or R, the side marker that lies on the film.
+        sided: put it on that side of a patient who faces us; anywhere otherwise.
+    """
+
+    photons: tuple[float, float]
+    flatten: tuple[float, float]
+    letter: str
+    sided: bool = True
+
+
+def take_radiograph(
+    integrals: Tensor,  # (H, W) line integrals
+    places_mm: np.ndarray,  # (N, 3)
+    names: tuple[str, ...],
+    seed: int,
+    *,
+    film: Film,
+    exposure: Exposure,
+    nuisances: bool = True,
+) -> XrayPhantom:
+    """The developed film with its landmarks; arguments as for :func:`develop`."""
+    points = film.project(places_mm)
+    image, visible = develop(integrals, points, seed, film=film, exposure=exposure, nuisances=nuisances)
+    return XrayPhantom(image, torch.from_numpy(points).float(), visible, names, film.spacing_mm)
+
+
 def develop(
     integrals: Tensor,  # (H, W) line integrals
     points: np.ndarray,  # (N, 2) (y, x) in pixels
     seed: int,
     *,
     film: Film,
-    photons: tuple[float, float],
-    flatten: tuple[float, float],
-    letter: str,
-    sided: bool = True,
+    exposure: Exposure,
     nuisances: bool = True,
 ) -> tuple[Tensor, Tensor]:  # (1, H, W) float32 in [0, 1], (N,) bool
     """Expose a film and show it: scatter, uneven tube, collimation, marker, counting and readout noise, window, gamma.
@@ -139,10 +169,7 @@ def develop(
         points: landmarks; the exposed field leaves none out on purpose.
         seed: addresses all that is random.
         film: the detector.
-        photons: range of the mean count of an unattenuated pixel of 1 mm^2.
-        flatten: range of the share of the slow changes that the display takes away.
-        letter: L or R, the side marker that lies on the film.
-        sided: put it on that side of a patient who faces us; anywhere otherwise.
+        exposure: of the film.
         nuisances: ``False`` gives the logarithm of the intensity alone.
     """
     rng = np.random.default_rng([seed, 4211])
@@ -151,18 +178,18 @@ def develop(
         return _window(integrals, 0.0, 1.0)[None], torch.from_numpy(visible)
     mm = 1 / film.spacing_mm  # pixels per mm
     field, inside = _field(points, rng, film, visible)
-    metal = _marker(rng, film, letter, points, sided)
+    metal = _marker(rng, film, exposure.letter, points, exposure.sided)
     tube = _slope(rng, film.size)
     scatter_share = rng.uniform(0.05, 0.3)
     intensity = torch.exp(-(integrals + metal)) * field * tube
     intensity = intensity + scatter_share * _blur(intensity, 25 * mm)
-    rate = math.exp(rng.uniform(math.log(photons[0]), math.log(photons[1]))) * film.spacing_mm**2
+    rate = math.exp(rng.uniform(math.log(exposure.photons[0]), math.log(exposure.photons[1]))) * film.spacing_mm**2
     seen = ops.poisson_noise(-intensity.clamp_min(1e-9).log()[None, None], rate, seed=seed)[0, 0]
     readout = torch.from_numpy(rng.standard_normal(seen.shape, dtype=np.float32))
     seen = seen + rng.uniform(0.0, 0.02) * readout
     exposed = (field > 0.99).float()
     slow = _blur(seen * exposed, 30 * mm) / _blur(exposed, 30 * mm).clamp_min(1e-3)
-    seen = seen - rng.uniform(*flatten) * slow
+    seen = seen - rng.uniform(*exposure.flatten) * slow
     low, high = rng.uniform(0.0, 0.02), rng.uniform(0.98, 0.9995)
     shown = _window(seen, low, high, where=exposed > 0) ** math.exp(rng.normal(0, 0.25))
     shown = rng.uniform(0.0, 0.12) + rng.uniform(0.75, 1.0) * shown

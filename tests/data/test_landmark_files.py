@@ -7,16 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from medsynth_ext.data.landmark_files import (
-    LandmarkFileError,
-    Landmarks,
-    read_landmark_table,
-    read_landmarks,
-    read_markups,
-    write_landmark_table,
-    write_landmarks,
-    write_markups,
-)
+from medsynth_ext.data.landmark_files import read_landmarks, write_landmarks
+from medsynth_ext.data.landmark_tables import read_landmark_table, write_landmark_table
+from medsynth_ext.data.landmarks import LandmarkFileError, Landmarks
+from medsynth_ext.data.markups import read_markups, write_markups
 
 NAMES = ("wrist", "tip", "joint")
 

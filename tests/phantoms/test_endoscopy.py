@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from medsynth_ext.phantoms.endoscopy import endoscopy_recording, write_recordings
+from medsynth_ext.phantoms.endoscopy_scene import draw_scene
+from medsynth_ext.phantoms.endoscopy_view import View
 
 SMALL = {"frames": 6, "size": (72, 128)}
 
@@ -76,6 +78,32 @@ def test_neighbouring_frames_are_alike_and_sutures_become_more(sim):
     assert max(steps) < (sim[0].image - other[0].image).abs().mean()
     counts = [max(len(f.points) for f in endoscopy_recording(s, domain="sim", **SMALL)) for s in range(3)]
     assert max(counts) >= 10
+
+
+def test_recordings_of_a_site_share_the_endoscope_and_nothing_else():
+    """Light and noise go with the site, valve, instruments and the camera's path with the seed."""
+    first, again, other = (
+        endoscopy_recording(seed, domain="intraop", site=site, frames=3, size=(36, 64))
+        for seed, site in ((3, 7), (4, 7), (3, 8))
+    )
+    assert not torch.equal(first[-1].points, again[-1].points)
+    assert torch.equal(first[-1].points, other[-1].points)
+    assert not torch.equal(first[-1].image, other[-1].image)
+
+
+def test_a_camera_of_its_own_decides_light_colours_blur_and_noise():
+    def view(seed: int, site: int) -> View:
+        rng, camera = np.random.default_rng(seed), np.random.default_rng(site)
+        return View(scene, rng, camera=camera, surgery=1.0, size=(36, 64))
+
+    scene = draw_scene(np.random.default_rng(0), surgery=1.0, scale=0.2)
+    first, again, other = view(3, 7), view(4, 7), view(3, 8)
+    for name in ("exposure", "blur", "noise"):
+        assert getattr(first, name) == getattr(again, name) != getattr(other, name)
+    assert torch.equal(first.balance, again.balance)
+    assert torch.equal(first.vignette, again.vignette)
+    assert np.array_equal(first.path.phase, other.path.phase)
+    assert not np.array_equal(first.path.phase, again.path.phase)
 
 
 def test_labels_lie_in_the_dimples_that_threads_make():

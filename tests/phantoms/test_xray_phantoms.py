@@ -14,7 +14,7 @@ from medsynth_ext.phantoms.hand_xray_anatomy import draw_hand
 from medsynth_ext.phantoms.painter import Grid, Painter
 from medsynth_ext.phantoms.pelvis_xray import pelvis_xray
 from medsynth_ext.phantoms.pelvis_xray_anatomy import draw_pelvis
-from medsynth_ext.phantoms.xray_film import Film, XrayPhantom, develop, rotation
+from medsynth_ext.phantoms.xray_film import Exposure, Film, XrayPhantom, develop, rotation
 
 PHANTOMS = pytest.mark.parametrize(("phantom", "count"), [(hand_xray, 25), (pelvis_xray, 16)])
 
@@ -130,7 +130,7 @@ def test_collimation_marker_polarity_and_noise_happen() -> None:
     integrals = torch.zeros(64, 64)
     integrals[20:44, 20:44] = 1.0
     points = np.array([[24.0, 24.0], [40.0, 40.0]])
-    options = {"film": Film(64, 128.0), "photons": (1e4, 1e5), "flatten": (0.0, 0.3), "letter": "R"}
+    options = {"film": Film(64, 128.0), "exposure": Exposure(photons=(1e4, 1e5), flatten=(0.0, 0.3), letter="R")}
     shown = [develop(integrals, points, seed, **options) for seed in range(60)]
     images = torch.stack([image[0] for image, _ in shown])
     assert all(visible.all() for _, visible in shown)
@@ -146,12 +146,13 @@ def test_collimation_marker_polarity_and_noise_happen() -> None:
 
 
 def test_side_markers_lie_on_the_side_that_they_name() -> None:
-    options = {"film": Film(96, 150.0), "photons": (1e6, 1e6), "flatten": (0.0, 0.0)}
+    film = Film(96, 150.0)
+    exposures = [Exposure(photons=(1e6, 1e6), flatten=(0.0, 0.0), letter=letter) for letter in "LR"]
     more = torch.zeros(96, 96)
     for seed in range(30):
         left, right = (
-            develop(torch.full((96, 96), 0.5), np.array([[48.0, 48.0]]), seed, letter=letter, **options)[0][0]
-            for letter in "LR"
+            develop(torch.full((96, 96), 0.5), np.array([[48.0, 48.0]]), seed, film=film, exposure=exposure)[0][0]
+            for exposure in exposures
         )
         more += left - right  # all else is the same
     assert more[:, 72:].max() > 2
@@ -160,7 +161,7 @@ def test_side_markers_lie_on_the_side_that_they_name() -> None:
 
 def test_points_outside_the_picture_are_not_visible() -> None:
     points = np.array([[-0.6, 5.0], [-0.4, 5.0], [63.4, 5.0], [63.6, 5.0]])
-    options = {"film": Film(64, 128.0), "photons": (1e4, 1e5), "flatten": (0.0, 0.3), "letter": "L"}
+    options = {"film": Film(64, 128.0), "exposure": Exposure(photons=(1e4, 1e5), flatten=(0.0, 0.3), letter="L")}
     _, visible = develop(torch.zeros(64, 64), points, 0, nuisances=False, **options)
     assert visible.tolist() == [False, True, True, False]
 

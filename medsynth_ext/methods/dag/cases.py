@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medsynth_ext.data.landmark_files import LandmarkFileError
+from medsynth_ext.data.landmarks import LandmarkFileError
 from medsynth_ext.methods.dag.coordinates import to_normalised
 from medsynth_ext.methods.dag.radiographs import find_radiographs, radiograph_name
 

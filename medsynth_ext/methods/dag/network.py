@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from monai.networks.layers import get_norm_layer
 from torch import Tensor, nn
 
 from medsynth_ext import ops
@@ -14,7 +15,7 @@ from medsynth_ext.methods.dag.coordinates import to_index
 from medsynth_ext.methods.dag.graph import GlobalGCN, LocalGCN, shape_features
 from medsynth_ext.networks.hrnet import HRNet
 
-__all__ = ["TRANSFORMS", "DAGNet", "DAGOutput"]
+__all__ = ["TRANSFORMS", "DAGNet", "DAGOutput", "DAGStages"]
 
 TRANSFORMS = ("affine", "perspective")
 
@@ -46,6 +47,7 @@ class DAGNet(nn.Module):
         local_blocks: residual blocks of a local one.
         local_steps: local steps.
         share_local: one recurrent local network in place of one per step.
+        norm: of the convolutions, a name or a name and its options as MONAI's layers take it.
 
     Shapes: ``(B, in_channels, H, W)``, sides multiples of 32, to ``(B, N, 2)`` index coordinates ``(y, x)``.
 
@@ -68,15 +70,20 @@ class DAGNet(nn.Module):
         local_blocks: int = 3,
         local_steps: int = 3,
         share_local: bool = False,
+        norm: str | tuple[str, dict[str, Any]] = "batch",
     ) -> None:
         super().__init__()
         if n_points < 2:
             raise ValueError(f"n_points must be at least 2, got {n_points}")
         if transform not in TRANSFORMS:
             raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}, got {transform!r}")
-        self.encoder = HRNet(in_channels, width=width, stem_channels=stem_channels, modules=modules, blocks=blocks)
+        self.encoder = HRNet(
+            in_channels, width=width, stem_channels=stem_channels, modules=modules, blocks=blocks, norm=norm
+        )
         self.head = nn.Sequential(
-            nn.Conv2d(self.encoder.out_channels, features, 1, bias=False), nn.BatchNorm2d(features), nn.ReLU()
+            nn.Conv2d(self.encoder.out_channels, features, 1, bias=False),
+            get_norm_layer(norm, spatial_dims=2, channels=features),
+            nn.ReLU(),
         )
         inputs = features + 2 * (n_points - 1)
         rows = 2 if transform == "affine" else 3
@@ -142,3 +149,20 @@ class DAGNet(nn.Module):
         points = self.stages(image).points
         size = torch.tensor([image.shape[2], image.shape[3]], dtype=points.dtype, device=points.device)
         return (points + 1) / 2 * size - 0.5
+
+
+class DAGStages(nn.Module):
+    """A network whose output is what the losses compare.
+
+    ``DistributedDataParallel`` watches a module's ``forward`` only, so wrap this in it, not the network.
+
+    Args:
+        network: the network in training.
+    """
+
+    def __init__(self, network: DAGNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> DAGOutput:
+        return self.network.stages(image)

@@ -1,20 +1,23 @@
-"""Radiographs of phantoms as files: labelled, unlabelled and for testing."""
+"""Radiographs of phantoms, and of a real chest CT, as files: labelled, unlabelled and for testing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from medsynth_ext.data.chest_projections import ChestProjections
 from medsynth_ext.data.files import replacing
-from medsynth_ext.data.landmark_files import Landmarks, write_landmarks
+from medsynth_ext.data.landmark_files import write_landmarks
+from medsynth_ext.data.landmarks import Landmarks
 from medsynth_ext.phantoms.hand_xray import XrayPhantom, hand_xray
 from medsynth_ext.phantoms.pelvis_xray import pelvis_xray
 
-__all__ = ["ANATOMIES", "phantom_landmarks", "write_cases", "write_image"]
+__all__ = ["ANATOMIES", "phantom_landmarks", "write_cases", "write_image", "write_projections"]
 
 ANATOMIES: Mapping[str, Callable[..., XrayPhantom]] = {"hand": hand_xray, "pelvis": pelvis_xray}
 
@@ -43,10 +46,46 @@ def write_cases(
     """
     if anatomy not in ANATOMIES:
         raise ValueError(f"anatomy must be one of {', '.join(ANATOMIES)}, got {anatomy!r}")
-    folder = Path(folder)
+    draw = partial(ANATOMIES[anatomy], size=size)
+    _write(Path(folder), anatomy, draw, labelled=labelled, unlabelled=unlabelled, seed=seed)
+
+
+def write_projections(
+    folder: str | Path,
+    ct: str | Path,
+    labels: str | Path,
+    *,
+    labelled: int = 20,
+    unlabelled: int = 200,
+    size: int = 512,
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """Likewise from projections of a chest CT in random poses, see :class:`ChestProjections`.
+
+    Args:
+        folder: where to write.
+        ct: NIfTI file in HU.
+        labels: its labelled structures, with ``structures.csv`` beside them.
+        labelled: images with landmarks.
+        unlabelled: images without.
+        size: pixels of a side.
+        seed: number of the first image; no two images of a run share one.
+
+    Returns:
+        The names of the landmarks, which a training must be told.
+    """
+    chest = ChestProjections(ct, labels)
+    draw = partial(chest.radiograph, size=size)
+    _write(Path(folder), "chest", draw, labelled=labelled, unlabelled=unlabelled, seed=seed)
+    return chest.names
+
+
+def _write(
+    folder: Path, kind: str, draw: Callable[[int], XrayPhantom], *, labelled: int, unlabelled: int, seed: int
+) -> None:
     for i in tqdm(range(labelled + unlabelled), desc="drawing radiographs"):
-        phantom = ANATOMIES[anatomy](seed + i, size=size)
-        name = f"{anatomy}_{seed + i:06d}"
+        phantom = draw(seed + i)
+        name = f"{kind}_{seed + i:06d}"
         if i >= labelled:
             write_image(folder / "unlabelled" / f"{name}.png", phantom)
             continue

@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Resize, SpatialPad
 from torch import Tensor
 
-from medsynth_ext.data.landmark_files import LandmarkFileError, read_landmarks
+from medsynth_ext.data.landmark_files import read_landmarks
+from medsynth_ext.data.landmarks import LandmarkFileError
 
 __all__ = ["FitToSquared", "PlaceLandmarksd", "to_original"]
 

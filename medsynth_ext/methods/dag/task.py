@@ -68,9 +68,8 @@ class DAGTask:
         return turned + self.noise * noise.to(image), matrix
 
     def outputs(self, network: nn.Module, image: Tensor) -> DAGOutput:
-        """Points and features."""
-        assert isinstance(network, DAGNet)
-        return network.stages(image)
+        """Points and features, of a network or of its :class:`DAGStages` in several processes."""
+        return network.stages(image) if isinstance(network, DAGNet) else network(image)
 
     def supervised(self, student: DAGOutput, target: Tensor) -> dict[str, Tensor]:
         """Against labelled points in index coordinates."""

@@ -12,7 +12,10 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from medsynth_ext.data.files import replacing, write_json
-from medsynth_ext.data.landmark_files import Landmarks, write_landmark_table, write_landmarks, write_markups
+from medsynth_ext.data.landmark_files import landmark_record, write_landmarks
+from medsynth_ext.data.landmark_tables import write_landmark_table
+from medsynth_ext.data.landmarks import Landmarks
+from medsynth_ext.data.markups import markups_record, write_markups
 from medsynth_ext.data.scans import ScanDataset
 from medsynth_ext.methods.dag.pictures import draw_landmarks
 from medsynth_ext.methods.dag.placing import to_original
@@ -24,7 +27,8 @@ __all__ = ["LandmarkTable", "SaveLandmarksd"]
 class SaveLandmarksd(MapTransform):
     """Maps points back to the file's pixels and the world and writes ``NAME.json``, ``NAME.mrk.json`` and an overlay.
 
-    The points' key then holds the :class:`medsynth_ext.data.Landmarks`.
+    Adds ``landmarks``, the :class:`medsynth_ext.data.Landmarks`, and ``result``, ``{"landmarks", "markups"}`` as the
+    two files have them: that is what MONAI Label answers with. The points themselves become pixels of the file.
 
     Args:
         keys: points (N, 2), or (N, 3) with the spread, in index coordinates of the image.
@@ -56,37 +60,44 @@ class SaveLandmarksd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            d[key] = self._write(d[key], d[self.image_key])
+            landmarks = self._carried(d[key], d[self.image_key])
+            markups = self._write(landmarks, Path(str(d[self.image_key].meta["filename_or_obj"])))
+            d[key] = torch.from_numpy(landmarks.index)
+            d["landmarks"] = landmarks
+            d["result"] = {"landmarks": landmark_record(landmarks), "markups": markups}
         return d
 
-    def _write(self, points: torch.Tensor, image: Any) -> Landmarks:
+    def _carried(self, points: torch.Tensor, image: Any) -> Landmarks:
+        """From the network's image to the file's pixels and the world."""
         points = torch.as_tensor(points).as_subclass(torch.Tensor).detach().cpu().double()
         meta = image.meta
-        path = Path(str(meta["filename_or_obj"]))
         index = to_original(points[:, :2], image).numpy()
         affine = torch.as_tensor(meta["original_affine"]).double().cpu()
         # A pixel of the network in pixels of the file; for pixels that are not square, along their longer side.
         ratio = float((torch.as_tensor(image.affine).double().cpu().diagonal()[:2] / affine.diagonal()[:2]).min())
         world = torch.as_tensor(meta["world"]).cpu().double().numpy()
-        landmarks = Landmarks(
+        return Landmarks(
             names=self.names,
             index=index,
             spacing_mm=tuple(affine.diagonal()[:2].tolist()) if bool(meta["spacing_known"]) else None,
             world_mm=index @ world[:3, :2].T + world[:3, 3],
             spread=None if points.shape[1] == 2 else points[:, 2].numpy() * ratio,
-            image=path.name,
+            image=Path(str(meta["filename_or_obj"])).name,
             size=tuple(int(n) for n in meta["spatial_shape"]),
         )
+
+    def _write(self, landmarks: Landmarks, path: Path) -> dict[str, Any]:
+        """The files; returns the markups."""
         name = radiograph_name(path)
+        assert landmarks.world_mm is not None
         write_landmarks(self.output_dir / f"{name}.json", landmarks)
         if self.markups:
-            assert landmarks.world_mm is not None
             write_markups(self.output_dir / f"{name}.mrk.json", self.names, landmarks.world_mm)
         if self.overlay:
-            picture = draw_landmarks(read_radiograph(path).pixels, index, spread=landmarks.spread)
+            picture = draw_landmarks(read_radiograph(path).pixels, landmarks.index, spread=landmarks.spread)
             with replacing(self.output_dir / f"{name}_overlay.png") as temporary:
                 picture.save(temporary, format="PNG")
-        return landmarks
+        return markups_record(self.names, landmarks.world_mm)
 
 
 class LandmarkTable:
@@ -110,7 +121,7 @@ class LandmarkTable:
 
     def _add(self, engine: Engine) -> None:
         output: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
-        self.cases += [(radiograph_name(sample["pred"].image), sample["pred"]) for sample in output]
+        self.cases += [(radiograph_name(sample["landmarks"].image), sample["landmarks"]) for sample in output]
 
     def write(self) -> None:
         """Write what is known so far."""

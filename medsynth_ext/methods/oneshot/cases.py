@@ -11,7 +11,8 @@ import torch
 from monai.transforms import Transform
 from torch import Tensor
 
-from medsynth_ext.data.landmark_files import LandmarkFileError, read_landmarks
+from medsynth_ext.data.landmark_files import read_landmarks
+from medsynth_ext.data.landmarks import LandmarkFileError
 from medsynth_ext.data.scans import scan_name
 from medsynth_ext.methods.oneshot.cubes import sample_cube
 from medsynth_ext.methods.oneshot.slices import mask_centre

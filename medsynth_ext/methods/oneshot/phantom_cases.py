@@ -11,7 +11,8 @@ import torch
 from tqdm.auto import tqdm
 
 from medsynth_ext.data.files import replacing
-from medsynth_ext.data.landmark_files import Landmarks, write_landmarks
+from medsynth_ext.data.landmark_files import write_landmarks
+from medsynth_ext.data.landmarks import Landmarks
 from medsynth_ext.phantoms.inner_ear import InnerEarPhantom, inner_ear_phantom
 from medsynth_ext.phantoms.posed_anatomy import PoseRanges
 

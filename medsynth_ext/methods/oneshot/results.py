@@ -15,7 +15,10 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from medsynth_ext.data.files import check_writable, replacing, write_json
-from medsynth_ext.data.landmark_files import Landmarks, write_landmark_table, write_landmarks, write_markups
+from medsynth_ext.data.landmark_files import write_landmarks
+from medsynth_ext.data.landmark_tables import write_landmark_table
+from medsynth_ext.data.landmarks import Landmarks
+from medsynth_ext.data.markups import write_markups
 from medsynth_ext.data.scans import ScanDataset, scan_name
 from medsynth_ext.methods.oneshot.cubes import sample_cube
 from medsynth_ext.methods.oneshot.inferer import FLAGS, OneShotInferer

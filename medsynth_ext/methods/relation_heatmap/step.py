@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from medsynth_ext.engines import StepTrainer
 from medsynth_ext.engines.processes import rank_and_world
-from medsynth_ext.methods.relation_heatmap.losses import HeatmapLoss
 from medsynth_ext.methods.relation_heatmap.preparation import DomainBatch, FramePreparation
 
 __all__ = ["DomainStep", "JointStep"]
+
+FrameLoss = Callable[[Tensor, Tensor], Tensor]  # of maps and targets (B, C, H, W)
 
 
 class DomainStep(ABC):
@@ -25,14 +26,14 @@ class DomainStep(ABC):
 
     Args:
         prepare: from a batch with ``image``, ``points`` and ``domain`` to frames and targets.
-        loss: error of every frame.
+        loss: error of every frame (B,), or one for all.
         lambda_sim: weight of the simulator's frames.
 
     Raises:
         ValueError: for a weight outside [0, 1].
     """
 
-    def __init__(self, prepare: FramePreparation, loss: HeatmapLoss, *, lambda_sim: float = 1.0) -> None:
+    def __init__(self, prepare: FramePreparation, loss: FrameLoss, *, lambda_sim: float = 1.0) -> None:
         if not 0 <= lambda_sim <= 1:
             raise ValueError(f"lambda_sim must be in [0, 1], got {lambda_sim}")
         self.prepare = prepare
@@ -72,7 +73,7 @@ class JointStep(DomainStep):
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         prepare: FramePreparation,
-        loss: HeatmapLoss,
+        loss: FrameLoss,
         *,
         lambda_sim: float = 1.0,
     ) -> None:

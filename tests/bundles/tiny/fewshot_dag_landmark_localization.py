@@ -27,6 +27,15 @@ def train(folder: Path) -> dict[str, Any]:
     return {"dataset_dir": str(folder), "learning_rate": 0.003, "augmentation#enabled": False, **NETWORK, **small}
 
 
+def distributed(folder: Path) -> dict[str, Any]:
+    """Labelled and unlabelled batches by turns, and no batch statistics: then processes make no difference."""
+    settings = train(folder)
+    write_image(folder / "unlabelled" / "more.png", hand_xray(8, size=SIZE))
+    settings |= {"samples_per_epoch": 8, "epochs": 2, "unlabelled_ratio": 1, "teacher_decay": 0.5, "margin": 0.0}
+    del settings["batch_size"]  # the test's own: 2 for one process, 1 for each of two
+    return {**settings, "network_def#norm": ["instance", {"affine": True}]}
+
+
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
     """One more radiograph, and the weights of the short training."""
     _case(folder, "one", 9)

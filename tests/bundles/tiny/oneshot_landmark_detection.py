@@ -30,6 +30,13 @@ def train(folder: Path) -> dict[str, Any]:
     return {"dataset_dir": str(folder), "learning_rate": 0.01, **NETWORK, **small}
 
 
+def distributed(folder: Path) -> dict[str, Any]:
+    """Without batch statistics, so that processes make no difference."""
+    settings = {**train(folder), "norm": False, "learning_rate": 0.001, "epochs": 2, "slices_per_volume": 8}
+    del settings["batch_size"]  # the test's own: 2 for one process, 1 for each of two
+    return settings
+
+
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
     """One more subject, and the weights and the reference of the short training."""
     _phantom(9, folder / "images/one.nii.gz", folder / "labels/one.nii.gz", folder / "landmarks/one.json")

@@ -15,14 +15,11 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image
 
-from medsynth_ext.data.landmark_files import (
-    LandmarkFileError,
-    Landmarks,
-    read_landmark_table,
-    read_landmarks,
-    read_markups,
-    write_landmarks,
-)
+from medsynth_ext.data.chest_projections import ChestProjections
+from medsynth_ext.data.landmark_files import read_landmarks, write_landmarks
+from medsynth_ext.data.landmark_tables import read_landmark_table
+from medsynth_ext.data.landmarks import LandmarkFileError, Landmarks
+from medsynth_ext.data.markups import read_markups
 from medsynth_ext.data.scans import ScanError
 from medsynth_ext.handlers import load_weights
 from medsynth_ext.methods.dag.baselines import EnsembleStep, PiStep
@@ -30,6 +27,7 @@ from medsynth_ext.methods.dag.cases import find_labelled, find_unlabelled, mean_
 from medsynth_ext.methods.dag.evaluation import NotConvergedError
 from medsynth_ext.methods.dag.heatmap_baseline import HeatmapLoss, SpatialConfigurationNet
 from medsynth_ext.methods.dag.inferer import LandmarkInferer
+from medsynth_ext.methods.dag.phantom_cases import write_projections
 from medsynth_ext.methods.dag.placing import FitToSquared, PlaceLandmarksd, to_original
 from medsynth_ext.methods.dag.radiographs import LoadRadiographd, find_radiographs, read_radiograph
 
@@ -315,9 +313,41 @@ def test_label_and_deploy_can_run_the_parts_one_after_another(workflows, tmp_pat
     data = preprocessing({"image": str(tmp_path / "data/images/one.png")})
     with torch.no_grad():
         data["pred"] = inferer(data["image"][None], network.eval())[0]
-    landmarks = postprocessing(data)["pred"]
+    done = postprocessing(data)
+    landmarks = done["landmarks"]
     assert landmarks.names == read_markups(tmp_path / "o/one.mrk.json")[0]
     assert np.allclose(landmarks.world_mm, read_markups(tmp_path / "o/one.mrk.json")[1], atol=1e-3)
+    assert tuple(done["image"].meta["spatial_shape"]) == done["pred"].shape[1:]  # so Label resizes nothing
+    discs = np.asarray(done["pred"])[0]
+    for number, place in enumerate(landmarks.world_mm, start=1):
+        if (discs == number).sum() < 5:  # hidden by a later one, or at the border
+            continue
+        centre = np.argwhere(discs == number).mean(0)
+        assert np.linalg.norm(done["pred"].affine.numpy()[:3] @ [*centre, 1] - place) < 1.5
+    answer = json.loads(json.dumps(done["result"], allow_nan=False))  # what Label sends
+    assert answer["markups"] == json.loads((tmp_path / "o/one.mrk.json").read_text())
+    assert answer["landmarks"] == json.loads((tmp_path / "o/one.json").read_text())
+
+
+def test_projections_of_a_ct_are_a_training_set(tmp_path) -> None:
+    hu, numbers = np.full((40, 40, 40), -1000, dtype=np.int16), np.zeros((40, 40, 40), dtype=np.uint8)
+    for number, place in ((1, (10, 20, 12)), (2, (28, 18, 26))):
+        box = tuple(slice(n - 3, n + 4) for n in place)
+        hu[box], numbers[box] = 800, number
+    for name, values in (("ct", hu), ("labels", numbers)):
+        nib.save(nib.Nifti1Image(values, np.diag([8.0, 8.0, 8.0, 1.0])), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "structures.csv").write_text("id,structure\n1,rib_left_1\n2,vertebrae_T5\n")
+    files = (tmp_path / "ct.nii.gz", tmp_path / "labels.nii.gz")
+    names = write_projections(tmp_path / "data", *files, labelled=2, unlabelled=1, size=64)
+    assert names == ("rib_left_1", "vertebrae_T5")
+    cases = find_labelled(tmp_path / "data")
+    assert len(cases) == 2
+    assert len(find_unlabelled(tmp_path / "data")) == 1
+    chest = ChestProjections(*files)
+    for seed, case in enumerate(cases):
+        found = read_landmarks(case["label"])
+        assert found.names == names
+        assert np.allclose(found.index, chest.radiograph(seed, size=64).points, atol=1e-3)
 
 
 def test_second_stage_with_a_turned_student(workflows, tmp_path) -> None:

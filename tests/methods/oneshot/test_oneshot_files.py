@@ -12,7 +12,8 @@ import torch
 from bundle_workflows import load_tiny, run_workflow
 from monai.data import MetaTensor
 
-from medsynth_ext.data.landmark_files import read_landmarks, read_markups
+from medsynth_ext.data.landmark_files import read_landmarks
+from medsynth_ext.data.markups import read_markups
 from medsynth_ext.handlers.weights_writer import half_state_dict
 from medsynth_ext.methods.oneshot.cases import ReadWorldLandmarks, find_annotated, find_cases
 from medsynth_ext.methods.oneshot.network import OneShotCNN

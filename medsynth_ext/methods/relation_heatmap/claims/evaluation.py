@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsynth_ext import ops
 from medsynth_ext.claims import Progress
 from medsynth_ext.methods.relation_heatmap.claims.frames import FrameSet
+from medsynth_ext.methods.relation_heatmap.claims.rival import Rival
 from medsynth_ext.methods.relation_heatmap.claims.settings import Settings
 from medsynth_ext.methods.relation_heatmap.decoding import PeakDecoder
 from medsynth_ext.methods.relation_heatmap.network import PointHeatmapNet
@@ -21,14 +22,14 @@ from medsynth_ext.methods.relation_heatmap.sweep import sweep_scores
 from medsynth_ext.metrics import PointDetection
 from medsynth_ext.ops import reference
 
-__all__ = ["close_sensitivity", "evaluate", "predict", "time_decoding"]
+__all__ = ["close_sensitivity", "evaluate", "evaluate_rival", "predict", "time_decoding"]
 
 _STRIDE = 32
 _SWEEP = [round(0.05 * i, 2) for i in range(1, 20)]
 
 
 @torch.no_grad()
-def predict(network: PointHeatmapNet, frames: FrameSet) -> Tensor:  # (N, 1, H, W)
+def predict(network: nn.Module, frames: FrameSet) -> Tensor:  # (N, 1, H, W)
     """Heatmaps of all frames, padded for the network and cut again."""
     network.eval()
     device = next(network.parameters()).device
@@ -40,8 +41,13 @@ def predict(network: PointHeatmapNet, frames: FrameSet) -> Tensor:  # (N, 1, H, 
     return torch.cat(parts)
 
 
-def evaluate(network: PointHeatmapNet, tuning: FrameSet, test: FrameSet, s: Settings) -> dict[str, Any]:
-    """Scores on the test frames under every rule; the threshold of ``score`` is chosen on the tuning frames."""
+def evaluate(
+    network: PointHeatmapNet, tuning: FrameSet, test: FrameSet, known_sites: FrameSet, s: Settings
+) -> dict[str, Any]:
+    """Scores on the test frames under every rule, and under ``v2`` on frames of the training's sites.
+
+    The threshold of ``score`` is chosen on the tuning frames.
+    """
     candidates = PeakDecoder(rule="score", threshold=0.0)
     low, high = s.paper_bounds
     decoders: Mapping[str, PeakDecoder] = {
@@ -53,14 +59,25 @@ def evaluate(network: PointHeatmapNet, tuning: FrameSet, test: FrameSet, s: Sett
     best = max(sweep_scores(found, _SWEEP, s.radius), key=lambda row: row["f1"])
     decoders = {**decoders, "score": PeakDecoder(rule="score", threshold=best["threshold"])}
     heatmaps = predict(network, test)
-    figures: dict[str, Any] = {"threshold": best["threshold"], "bounds": network.count_bounds.tolist(), "rules": {}}
-    for name, decoder in decoders.items():
-        points = decoder(heatmaps)[0].double()
-        metric = PointDetection(s.radius)
-        metric(points, test.points.double())
-        close = close_sensitivity(points, test.points.double(), radius=s.radius, close=s.close)
-        figures["rules"][name] = {**metric.scores(), "close_sensitivity": close}
-    return figures
+    return {
+        "threshold": best["threshold"],
+        "bounds": network.count_bounds.tolist(),
+        "rules": {name: _scores(decoder(heatmaps)[0], test, s) for name, decoder in decoders.items()},
+        "known_sites": _scores(decoders["v2"](predict(network, known_sites))[0], known_sites, s),
+    }
+
+
+def evaluate_rival(network: nn.Module, rival: Rival, test: FrameSet, s: Settings) -> dict[str, Any]:
+    """Scores of the other method's detector on the test frames."""
+    return _scores(rival.decoder(predict(network, test).sigmoid())[0], test, s)
+
+
+def _scores(points: Tensor, frames: FrameSet, s: Settings) -> dict[str, Any]:
+    points, labels = points.double(), frames.points.double()
+    metric = PointDetection(s.radius)
+    metric(points, labels)
+    close = close_sensitivity(points, labels, radius=s.radius, close=s.close)
+    return {**metric.scores(), "close_sensitivity": close}
 
 
 def close_sensitivity(points: Tensor, labels: Tensor, *, radius: float, close: float) -> float | None:

@@ -50,14 +50,17 @@ def draw_frames(
     frames: int,
     size: Sequence[int],
     gap: float,
+    first_site: int,
+    sites: int,
     progress: Progress,
 ) -> None:
-    """Draw recordings from consecutive seeds into one file, unless it is there."""
+    """Draw recordings from consecutive seeds into one file, unless it is there; they take turns among the sites."""
     if path.is_file():
         return
     images, points = [], []
     for number in range(recordings):
-        for frame in endoscopy_recording(first + number, domain=domain, frames=frames, size=size, gap=gap):
+        site = first_site + number % sites
+        for frame in endoscopy_recording(first + number, domain=domain, frames=frames, size=size, gap=gap, site=site):
             images.append((frame.image * 255).round().to(torch.uint8))
             rows = torch.full((MAX_POINTS, 2), math.nan)
             rows[: len(frame.points)] = frame.points

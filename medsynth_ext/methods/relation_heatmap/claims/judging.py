@@ -66,6 +66,22 @@ def make_claims(limits: Mapping[str, float]) -> list[Claim]:
         what = "F1, largest minus smallest over the targets"
         return [Condition(what, tuple(spread), "<", limits["target_spread"]), learned(results)]
 
+    def claim6(results: Results) -> Iterable[Condition]:
+        found = results.per_seed(lambda a, b: f1(a) - b["f1"], "joint", "suture")
+        close = results.per_seed(
+            lambda a, b: _score("close_sensitivity")(a) - b["close_sensitivity"], "joint", "suture"
+        )
+        return [
+            Condition("F1, joint minus suture", tuple(found), ">=", limits["over_suture"]),
+            Condition("sensitivity on close pairs, joint minus suture", tuple(close), ">", limits["close_over_suture"]),
+            learned(results),
+        ]
+
+    def claim7(results: Results) -> Iterable[Condition]:
+        drop = results.per_seed(lambda f: f["known_sites"]["f1"] - f1(f), "joint")
+        what = "F1 on new valves under the training's endoscopes minus F1 under other ones"
+        return [Condition(what, tuple(drop), ">=", limits["site_drop"]), learned(results)]
+
     def claim8(results: Results) -> Iterable[Condition]:
         return [
             Condition(
@@ -100,5 +116,12 @@ def make_claims(limits: Mapping[str, float]) -> list[Claim]:
         ),
         Claim("4", "Adversarial against joint training under one rule.", ("joint", "adversarial"), claim4),
         Claim("5", "Width and extent of the targets matter little.", ("joint", *variants), claim5),
+        Claim(
+            "6",
+            "Better than regions of a heatmap on the same frames, on close pairs as well.",
+            ("joint", "suture"),
+            claim6,
+        ),
+        Claim("7", "Recordings of other sites are harder than others of the training's sites.", ("joint",), claim7),
         Claim("8", "Kernel and twin decode alike, the kernel quickly.", ("speed",), claim8, (gpu,)),
     ]

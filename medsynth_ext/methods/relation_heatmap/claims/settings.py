@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from medsynth_ext.claims.settings import StudySettings
 from medsynth_ext.phantoms.endoscopy_recordings import INTRAOP_SEEDS
@@ -17,6 +18,7 @@ FIRST_SEEDS = {
     "tuning": INTRAOP_SEEDS + 100_000,
     "validation": INTRAOP_SEEDS + 200_000,
     "test": INTRAOP_SEEDS + 300_000,
+    "known_sites": INTRAOP_SEEDS + 400_000,  # other valves under the endoscopes of "intraop"
 }
 # Paper's first rule; its second one with bounds from the training's counts, and with its own; a tuned threshold.
 RULES = ("v1", "v2", "v2_paper", "score")
@@ -31,7 +33,7 @@ class Settings(StudySettings):
         sim_recordings: of the simulator.
         intraop_recordings: of surgery, to train with.
         tuning_recordings: of surgery, to choose the threshold of rule ``score`` with.
-        test_recordings: of surgery, held out.
+        test_recordings: of surgery, held out, under endoscopes of their own; and as many under those of the training.
         frames: of every recording.
         gap: between the domains, see ``endoscopy_recording``.
         width: of the network.
@@ -55,6 +57,7 @@ class Settings(StudySettings):
         threshold: on the score, for the paper's rules.
         paper_bounds: fewest and most points of the paper's second rule.
         percentiles: of the training's counts, for the other bounds.
+        rival: numbers of the other method's detector.
         seeds: every arm is trained once per seed.
         speed_batch: maps that are decoded at once.
         speed_size: their size.
@@ -90,6 +93,7 @@ class Settings(StudySettings):
     threshold: float
     paper_bounds: tuple[int, int]
     percentiles: tuple[float, float]
+    rival: Mapping[str, Any]
     seeds: tuple[int, ...]
     speed_batch: int
     speed_size: tuple[int, int]
@@ -103,7 +107,7 @@ class NetworkArm:
 
     Args:
         description: in words.
-        strategy: ``joint``, ``adversarial`` or ``collaborative``.
+        strategy: ``joint``, ``adversarial``, ``collaborative`` or ``rival``.
         lambda_sim: weight of the simulator's frames; none are drawn for 0.
         target: what differs in the targets: ``small_sigma``, ``large_sigma``, ``small_window`` or nothing.
     """
@@ -123,4 +127,5 @@ ARMS: dict[str, NetworkArm] = {
     "small_sigma": NetworkArm("narrow targets", target="small_sigma"),
     "large_sigma": NetworkArm("wide targets", target="large_sigma"),
     "small_window": NetworkArm("targets cut off early", target="small_window"),
+    "suture": NetworkArm("regions of a heatmap, adaptor_suture_heatmap_detection", "rival"),
 }

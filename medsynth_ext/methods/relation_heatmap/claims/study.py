@@ -12,11 +12,13 @@ import torch
 from medsynth_ext.claims import Arm, Claim, Progress, Study
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
-from medsynth_ext.methods.relation_heatmap.claims.evaluation import evaluate, time_decoding
+from medsynth_ext.methods.relation_heatmap.claims.evaluation import evaluate, evaluate_rival, time_decoding
 from medsynth_ext.methods.relation_heatmap.claims.frames import draw_frames, load_frames
 from medsynth_ext.methods.relation_heatmap.claims.judging import make_claims
+from medsynth_ext.methods.relation_heatmap.claims.rival import Rival
 from medsynth_ext.methods.relation_heatmap.claims.settings import ARMS, FIRST_SEEDS, Settings
-from medsynth_ext.methods.relation_heatmap.claims.training import make_network, train_arm
+from medsynth_ext.methods.relation_heatmap.claims.training import make_network, train_arm, train_rival
+from medsynth_ext.methods.relation_heatmap.network import PointHeatmapNet
 from medsynth_ext.methods.relation_heatmap.preparation import INTRAOP, SIM
 
 __all__ = ["RelationHeatmapStudy"]
@@ -29,6 +31,7 @@ class RelationHeatmapStudy(Study):
 
     Args:
         settings: the numbers of one scale.
+        rival: the other method's detector (claim 6).
         device: where networks are trained.
         split: ``test``, or ``validation`` while choices are made.
 
@@ -36,10 +39,18 @@ class RelationHeatmapStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        rival: Rival,
+        *,
+        device: str | torch.device = "cpu",
+        split: str = "test",
+    ) -> None:
         if split not in ("validation", "test"):
             raise ValueError(f"split must be one of validation, test, got {split!r}")
         self.settings = Settings.from_config(settings)
+        self.rival = rival
         self.device = str(device)
         self.split = split
 
@@ -56,7 +67,7 @@ class RelationHeatmapStudy(Study):
 
     def items(self, arms: Sequence[Arm]) -> list[str]:
         needed = any(arm.name in ARMS for arm in arms)
-        return ["sim", "intraop", "tuning", self.split] if needed else []
+        return ["sim", "intraop", "tuning", self.split, "known_sites"] if needed else []
 
     def _count(self, item: str) -> int:
         s = self.settings
@@ -70,6 +81,7 @@ class RelationHeatmapStudy(Study):
 
     def prepare(self, item: str, *, data: Path, progress: Progress) -> None:
         s = self.settings
+        known = item == "known_sites"
         draw_frames(
             self._file(item, data),
             FIRST_SEEDS[item],
@@ -78,23 +90,36 @@ class RelationHeatmapStudy(Study):
             frames=s.frames,
             size=s.frame_size,
             gap=s.gap,
+            first_site=FIRST_SEEDS["intraop" if known else item],
+            sites=s.intraop_recordings if known else self._count(item),
             progress=progress,
         )
 
     def run(self, arm: Arm, seed: int, *, folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
         if arm.name == "speed":
             return time_decoding(self.settings, progress)
+        s, chosen, weights = self.settings, ARMS[arm.name], folder / "weights.pt"
         torch.manual_seed(seed)
-        network = make_network(self.settings).to(self.device)
-        weights = folder / "weights.pt"
+        network = self.rival.network() if chosen.strategy == "rival" else make_network(s)
+        network.to(self.device)
         if weights.is_file():  # left by a run that was stopped during the evaluation
             load_weights(network, weights)
         else:
             frames = load_frames((self._file("sim", data), SIM), (self._file("intraop", data), INTRAOP))
-            chosen = ARMS[arm.name]
-            train_arm(network, chosen, self.settings, frames, seed, lambda f, text="": progress(0.9 * f, text))
+
+            def tell(fraction: float, text: str = "") -> None:
+                progress(0.9 * fraction, text)
+
+            if isinstance(network, PointHeatmapNet):
+                train_arm(network, chosen, s, frames, seed, tell)
+            else:
+                train_rival(network, self.rival, s, frames, seed, tell)
             with replacing(weights) as temporary:
                 torch.save(network.state_dict(), temporary)
         progress(0.95, "testing")
-        tuning, test = (load_frames((self._file(item, data), INTRAOP)) for item in ("tuning", self.split))
-        return evaluate(network, tuning, test, self.settings)
+        tuning, test, known = (
+            load_frames((self._file(item, data), INTRAOP)) for item in ("tuning", self.split, "known_sites")
+        )
+        if isinstance(network, PointHeatmapNet):
+            return evaluate(network, tuning, test, known, s)
+        return evaluate_rival(network, self.rival, test, s)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from ignite.engine import Engine, Events
 from monai.handlers import LrScheduleHandler
 from monai.networks.nets import PatchDiscriminator
+from torch import nn
 from torch.utils.data import DataLoader
 
 from medsynth_ext.claims import Progress
 from medsynth_ext.engines import StepTrainer
 from medsynth_ext.methods.relation_heatmap.adversarial_step import DomainAdversarialStep
 from medsynth_ext.methods.relation_heatmap.claims.frames import FrameSet
+from medsynth_ext.methods.relation_heatmap.claims.rival import Rival
 from medsynth_ext.methods.relation_heatmap.claims.settings import NetworkArm, Settings
 from medsynth_ext.methods.relation_heatmap.collaborative_step import CollaborativeStep
 from medsynth_ext.methods.relation_heatmap.decoding import count_bounds
@@ -24,7 +28,7 @@ from medsynth_ext.methods.relation_heatmap.targets import PointTarget
 from medsynth_ext.networks import HRNet
 from medsynth_ext.transforms import PointFrameAugmentation
 
-__all__ = ["make_network", "train_arm"]
+__all__ = ["make_network", "train_arm", "train_rival"]
 
 
 def make_network(s: Settings) -> PointHeatmapNet:
@@ -72,23 +76,52 @@ def train_arm(
     step, optimizers = _make_step(network, arm, s, seed)
     # In proportion to the domains' sizes; half and half where a batch needs both domains.
     share = 0.0 if arm.lambda_sim == 0 else (None if arm.strategy == "joint" else 0.5)
+    _train(step, optimizers, frames, s, progress, steps=s.steps, sim_share=share, seed=seed)
+
+
+def train_rival(network: nn.Module, rival: Rival, s: Settings, frames: FrameSet, seed: int, progress: Progress) -> None:
+    """Train the other method's ``network``, where it is, on the frames of joint training.
+
+    Raises:
+        FloatingPointError: when the training diverges.
+    """
+    optimizer = torch.optim.Adam(network.parameters(), lr=rival.learning_rate)
+    target = PointTarget(sigma=rival.sigma, window=rival.window)
+    prepare = FramePreparation(target, augmentation=PointFrameAugmentation(rotate_deg=30.0), seed=seed)
+    step = JointStep(network, optimizer, prepare, rival.loss)
+    _train(step, [optimizer], frames, s, progress, steps=rival.steps, sim_share=None, seed=seed)
+
+
+def _train(
+    step: DomainStep,
+    optimizers: Sequence[torch.optim.Optimizer],
+    frames: FrameSet,
+    s: Settings,
+    progress: Progress,
+    *,
+    steps: int,
+    sim_share: float | None,
+    seed: int,
+) -> None:
     sampler = DomainSampler(
         frames,
         frames.domains.tolist(),
-        sim_share=share,
-        samples_per_epoch=s.steps * s.batch_size,
+        sim_share=sim_share,
+        samples_per_epoch=steps * s.batch_size,
         batch_size=s.batch_size,
         seed=seed,
     )
     loader = DataLoader(frames, batch_size=s.batch_size, sampler=sampler)
-    trainer = StepTrainer(next(network.parameters()).device, 1, loader, step, amp=s.amp, decollate=False)
+    device = optimizers[0].param_groups[0]["params"][0].device
+    trainer = StepTrainer(device, 1, loader, step, amp=s.amp, decollate=False)
     for optimizer in optimizers:
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, s.steps, eta_min=0.01 * s.learning_rate)
+        least = 0.01 * optimizer.param_groups[0]["lr"]
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=least)
         LrScheduleHandler(schedule, print_lr=False, epoch_level=False).attach(trainer)  # type: ignore[arg-type]
 
     def tell(engine: Engine) -> None:
         done = engine.state.iteration
-        progress(done / s.steps, f"step {done}, loss {float(engine.state.output['loss']):.3f}")  # type: ignore[index]
+        progress(done / steps, f"step {done}, loss {float(engine.state.output['loss']):.3f}")  # type: ignore[index]
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED(every=10), tell)
     trainer.run()
