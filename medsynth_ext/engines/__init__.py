@@ -2,6 +2,7 @@
 
 from medsynth_ext.engines.adversarial_step import AdversarialStep, checked_update
 from medsynth_ext.engines.cycle_step import CycleStep, frozen
+from medsynth_ext.engines.image_label_step import ImageLabelStep
 from medsynth_ext.engines.image_pool import ImagePool
 from medsynth_ext.engines.latent import LatentGaussian, LatentTable
 from medsynth_ext.engines.mean_teacher_step import MeanTeacherStep, SemiSupervisedTask
@@ -15,6 +16,7 @@ from medsynth_ext.engines.trainer import StepTrainer
 __all__ = [
     "AdversarialStep",
     "CycleStep",
+    "ImageLabelStep",
     "ImagePool",
     "LatentGaussian",
     "LatentTable",

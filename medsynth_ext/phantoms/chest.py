@@ -14,7 +14,16 @@ from medsynth_ext import ops
 from medsynth_ext.ops import CTGeometry
 from medsynth_ext.phantoms.shapes import Waves, flow_displacement
 
-__all__ = ["KERNELS", "ChestSlice", "chest_slice", "infect_lungs", "scan_slice"]
+__all__ = [
+    "KERNELS",
+    "ChestSlice",
+    "add_lesions",
+    "add_vessels",
+    "chest_slice",
+    "coarse_mask",
+    "infect_lungs",
+    "scan_slice",
+]
 
 FINE = 2  # anatomy is drawn, and projected, on pixels of half the size
 WATER_PER_MM = 0.02
@@ -71,9 +80,10 @@ def chest_slice(
     hu[spine] = BONE * rng.uniform(0.4, 0.6)
     hu[spine & ~ellipse(0, depth - rim - 22, 16, 13)] = BONE * rng.uniform(0.9, 1.3)
     _add_ribs(hu, x, y, lungs, rng, width - rim, depth - rim)
-    infected = _add_lesions(hu, x, y, lungs, rng, int(rng.integers(0, 5)) if lesions is None else lesions)
-    _add_vessels(hu, x, y, lungs, rng, int(rng.integers(60, 101)) if vessels is None else vessels)
-    return ChestSlice(hu, _coarse(infected), _coarse(lungs), spacing_mm)
+    count = int(rng.integers(0, 5)) if lesions is None else lesions
+    infected = add_lesions(hu, (x, y, zero), lungs, rng, count)
+    add_vessels(hu, x, y, lungs, rng, int(rng.integers(60, 101)) if vessels is None else vessels)
+    return ChestSlice(hu, coarse_mask(infected), coarse_mask(lungs), spacing_mm)
 
 
 def infect_lungs(
@@ -102,8 +112,9 @@ def infect_lungs(
     rng = np.random.default_rng([seed, 272])
     y, x = _fine_positions(len(fine_hu), spacing_mm)
     hu = fine_hu.clone()
-    infected = _add_lesions(hu, x, y, fine_lungs, rng, int(rng.integers(0, 5)) if lesions is None else lesions)
-    return ChestSlice(hu, _coarse(infected), _coarse(fine_lungs), spacing_mm)
+    count = int(rng.integers(0, 5)) if lesions is None else lesions
+    infected = add_lesions(hu, (x, y, torch.zeros_like(x)), fine_lungs, rng, count)
+    return ChestSlice(hu, coarse_mask(infected), coarse_mask(fine_lungs), spacing_mm)
 
 
 def _fine_positions(pixels: int, spacing_mm: float) -> tuple[Tensor, Tensor]:  # rows and columns in mm
@@ -112,7 +123,8 @@ def _fine_positions(pixels: int, spacing_mm: float) -> tuple[Tensor, Tensor]:  #
     return y, x
 
 
-def _coarse(mask: Tensor) -> Tensor:
+def coarse_mask(mask: Tensor) -> Tensor:  # (2 N, 2 N) bool -> (N, N)
+    """Pixels of which at least half is marked."""
     return torch.nn.functional.avg_pool2d(mask[None].float(), FINE)[0] >= 0.5
 
 
@@ -133,25 +145,29 @@ def _add_ribs(
         hu[rib] = BONE * rng.uniform(0.6, 1.2)
 
 
-def _inside(lungs: Tensor, rng: np.random.Generator) -> tuple[int, int]:
+def _inside(lungs: Tensor, rng: np.random.Generator) -> tuple[int, ...]:
     places = lungs.nonzero()
-    row, column = places[int(rng.integers(len(places)))].tolist()
-    return row, column
+    return tuple(places[int(rng.integers(len(places)))].tolist())
 
 
-def _add_lesions(
-    hu: Tensor, x: Tensor, y: Tensor, lungs: Tensor, rng: np.random.Generator, count: int
-) -> Tensor:  # (2 N, 2 N) bool
-    """Ground glass with a soft irregular border, some with a solid core."""
+def add_lesions(
+    hu: Tensor,  # (*S) HU, drawn into
+    points: tuple[Tensor, Tensor, Tensor],  # (*S) mm each: across, front to back, along the body
+    lungs: Tensor,  # (*S) bool
+    rng: np.random.Generator,
+    count: int,
+) -> Tensor:  # (*S) bool
+    """Ground glass with a soft irregular border, some with a solid core, in a slice or in a stack of slices."""
+    x, y, z = points
     infected = torch.zeros_like(lungs)
     for _ in range(count):
-        row, column = _inside(lungs, rng)
+        place = _inside(lungs, rng)
         radius, stretch, turn = rng.uniform(9, 26), rng.uniform(0.7, 1.4), rng.uniform(0, math.pi)
-        u, v = x - x[row, column], y - y[row, column]
+        u, v = x - x[place], y - y[place]
         u, v = u * math.cos(turn) + v * math.sin(turn), v * math.cos(turn) - u * math.sin(turn)
-        border = 0.22 * radius * Waves.draw(rng, 10, (10.0, 40.0)).value(x, y, torch.zeros_like(x))
-        depth = radius - torch.hypot(u * stretch, v / stretch) + border
-        grain = Waves.draw(rng, 12, (5.0, 20.0)).value(x, y, torch.zeros_like(x))
+        border = 0.22 * radius * Waves.draw(rng, 10, (10.0, 40.0)).value(x, y, z)
+        depth = radius - torch.hypot(torch.hypot(u * stretch, v / stretch), z - z[place]) + border
+        grain = Waves.draw(rng, 12, (5.0, 20.0)).value(x, y, z)
         share = (depth / rng.uniform(3, 7) + 0.5).clamp(0, 1) * lungs
         level = rng.uniform(-700, -350)
         hu.copy_(torch.where(share > 0, torch.lerp(hu, level + 45 * grain, share), hu))
@@ -162,11 +178,22 @@ def _add_lesions(
     return infected
 
 
-def _add_vessels(hu: Tensor, x: Tensor, y: Tensor, lungs: Tensor, rng: np.random.Generator, count: int) -> None:
+def add_vessels(
+    hu: Tensor,  # (2 N, 2 N) HU, drawn into
+    x: Tensor,
+    y: Tensor,
+    lungs: Tensor,
+    rng: np.random.Generator,
+    count: int,
+    *,
+    radii_mm: tuple[float, float] = (0.8, 3.5),
+) -> None:
+    """Pieces of vessels in a slice, most of them thin and pointing to the root of their lung."""
+    thinnest, thickest = radii_mm
     for _ in range(count):
-        row, column = _inside(lungs, rng)
-        cx, cy = float(x[row, column]), float(y[row, column])
-        radius = 0.8 + 2.7 * rng.beta(1.0, 3.0)
+        place = _inside(lungs, rng)
+        cx, cy = float(x[place]), float(y[place])
+        radius = thinnest + (thickest - thinnest) * rng.beta(1.0, 3.0)
         length, turn = radius * rng.uniform(1, 5), math.atan2(cy, cx - math.copysign(25, cx)) + rng.normal(0, 0.4)
         u, v = x - cx, y - cy
         along = (u * math.cos(turn) + v * math.sin(turn)).abs()

@@ -6,7 +6,7 @@ Millimetres of an average adult, x to the right, y forward, z up; the origin is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,28 @@ from torch import Tensor
 from medsynth_ext.phantoms.painter import Painter
 from medsynth_ext.phantoms.shapes import Waves, ellipsoid_depth
 
-__all__ = ["Thorax"]
+__all__ = ["Thorax", "lung_finder"]
 
 SPINE_X, SPINE_Y = 12.0, -82.0
 CAVITY = (12.0, -17.0, 137.0, 85.0)  # centre and semi-axes, across and front to back
 CAVITY_TOP, CAVITY_MIDDLE = 175.0, -45.0
+
+
+def lung_finder(painter: Painter, lungs: Tensor) -> Callable[[np.ndarray], bool]:
+    """Tells whether a place (mm of the average person) is lung, by the nearest voxel of a drawn chest.
+
+    Args:
+        painter: of that chest.
+        lungs: share of every voxel.
+    """
+    mask = lungs > 0.5
+
+    def inside(place: np.ndarray) -> bool:
+        index = [round((float(p) - float(a[0])) / painter.voxel_mm) for p, a in zip(place, painter.axes, strict=True)]
+        index = [min(max(i, 0), n - 1) for i, n in zip(index, mask.shape, strict=True)]
+        return bool(mask[index[0], index[1], index[2]])
+
+    return inside
 
 
 class Thorax:
@@ -48,17 +65,31 @@ class Thorax:
         self.stomach = (-62.0 + rng.normal(0, 5), 5.0 + rng.normal(0, 6), self.domes[1] - 26.0)
         self.bubble = rng.uniform(4, 20)
 
-    def paint(self, painter: Painter, heart: Tensor) -> None:  # (D, H, W) share of the heart and its fat
-        """Draw the chest; lungs leave out ``heart``."""
+    def paint(
+        self,
+        painter: Painter,
+        heart: Tensor,  # (D, H, W) share of the heart and its fat
+        *,
+        inside: Callable[[np.ndarray], bool] | None = None,
+    ) -> Tensor:  # (D, H, W)
+        """Draw the chest; lungs leave out ``heart``. Returns the share of the lungs.
+
+        Args:
+            painter: where to draw.
+            heart: share of every voxel.
+            inside: whether a place (mm of the average person) is lung, which vessels do not leave. By default the
+                drawn lungs say so; a picture of a part of the chest needs to be told.
+        """
         x, y, z = painter.points
         cavity = self._wall(painter, x, y, z)
         lungs = self._lungs(painter, x, y, z, cavity, heart)
         self._abdomen(painter, x, y, z, cavity)
         painter.blend(lungs, painter.table["lung"] * (1 + painter.table["lung_texture"] * self._lung_grain(x, y, z)))
-        self._lung_vessels(painter, lungs)
+        self._lung_vessels(painter, lung_finder(painter, lungs) if inside is None else inside)
         self._spine(painter)
         self._ribs(painter)
         self._mediastinum(painter)
+        return lungs
 
     def _wall(self, painter: Painter, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Skin, fat, muscle; returns the depth in the cavity."""
@@ -123,9 +154,8 @@ class Thorax:
             start, end = (SPINE_X + side, SPINE_Y + 18, -70, 6.0), (SPINE_X + side, SPINE_Y + 16, -170, 9.0)
             painter.tube([start, end], "muscle")
 
-    def _lung_vessels(self, painter: Painter, lungs: Tensor) -> None:
+    def _lung_vessels(self, painter: Painter, inside: Callable[[np.ndarray], bool]) -> None:
         rng = np.random.default_rng(self.tube_rng_state[0])
-        inside = lungs > 0.5
         for side, hilum in ((1, (48.0, -36.0, 34.0)), (-1, (-34.0, -40.0, 38.0))):
             for tree, value in ((0, "blood_right"), (1, "blood_left")):
                 place = np.array(hilum) + rng.normal(0, 3, 3) + np.array([0.0, 5.0 if tree else -3.0, -12.0 * tree])
@@ -136,7 +166,7 @@ class Thorax:
     def _branch(
         self,
         painter: Painter,
-        inside: Tensor,
+        inside: Callable[[np.ndarray], bool],
         number: int,
         start: np.ndarray,
         direction: np.ndarray,
@@ -152,7 +182,7 @@ class Thorax:
         end = middle + 0.5 * length * bent / np.linalg.norm(bent)
         thin = 0.85 * radius
         nodes = [(*start, radius), (*middle, (radius + thin) / 2), (*end, thin)]
-        if depth > 1 and not self._is_inside(painter, inside, end):
+        if depth > 1 and not inside(end):
             return
         painter.tube(nodes, value)
         if thin < max(0.75, 0.25 * painter.voxel_mm) or depth > 6:
@@ -165,12 +195,6 @@ class Thorax:
             aim = bent + (1 - 2 * side) * turn * rng.uniform(0.3, 0.6) * (1.6 - part)
             aim /= np.linalg.norm(aim)
             self._branch(painter, inside, 2 * number + 64 + side, end, aim, thin * part, value, depth + 1)
-
-    @staticmethod
-    def _is_inside(painter: Painter, inside: Tensor, place: np.ndarray) -> bool:
-        index = [round((float(p) - float(a[0])) / painter.voxel_mm) for p, a in zip(place, painter.axes, strict=True)]
-        index = [min(max(i, 0), n - 1) for i, n in zip(index, inside.shape, strict=True)]
-        return bool(inside[index[0], index[1], index[2]])
 
     def _spine(self, painter: Painter) -> None:
         region = painter.box((SPINE_X - 30, SPINE_Y - 32, -1e4), (SPINE_X + 30, SPINE_Y + 24, 1e4))

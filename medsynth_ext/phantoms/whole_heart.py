@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -103,7 +103,18 @@ class WholeHeartPhantom:
             table: value of every tissue, see :data:`medsynth_ext.phantoms.heart_rendering.HEART_HOUNSFIELD`.
             grid: where; the field of view by default.
         """
-        grid = self.grid if grid is None else grid
+        return self.paint_chest(table, self.grid if grid is None else grid)[0]
+
+    def paint_chest(
+        self, table: Mapping[str, float], grid: Grid, *, inside: Callable[[np.ndarray], bool] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`paint`, and the share of every voxel that is lung.
+
+        Args:
+            table: value of every tissue.
+            grid: where.
+            inside: where vessels may be, for a grid that is no more than a slab; see :meth:`Thorax.paint`.
+        """
         person = self.parameters.person
         painter = Painter(
             grid, table, background="air", size=person, flow=(self.rng(1), self.parameters.deformation_mm)
@@ -114,7 +125,7 @@ class WholeHeartPhantom:
         blurred = share[None, None]
         fat = _edge(ops.gaussian_blur(blurred, _FAT_MM * person / grid.spacing_mm), 0.16)[0, 0]
         wall = _edge(ops.gaussian_blur(blurred, _WALL_MM * person / grid.spacing_mm), 0.22)[0, 0]
-        self.thorax.paint(painter, fat)
+        lungs = self.thorax.paint(painter, fat, inside=inside)
         painter.blend(fat * (1 - share), "heart_fat")
         painter.blend(wall, "wall")
         values = torch.tensor([0.0, *(table[name] for name in _PART_TISSUES)])[labels.int()]
@@ -124,7 +135,7 @@ class WholeHeartPhantom:
         target = painter.values[region]
         target.mul_(1 - heart).add_(_pooled(values))
         self._papillary(painter)
-        return painter.values
+        return painter.values, lungs
 
     def _fine_labels(self, grid: Grid) -> tuple[tuple[slice, ...], Tensor]:
         """The voxels that hold the heart, and its labels there on voxels of half the size."""

@@ -11,11 +11,13 @@ import torch
 from tqdm.auto import tqdm
 
 from medsynth_ext.data.files import replacing
-from medsynth_ext.phantoms.chest import KERNELS, chest_slice, scan_slice
+from medsynth_ext.phantoms.chest import KERNELS, scan_slice
+from medsynth_ext.phantoms.chest_ct import chest_ct
 
 __all__ = ["write_cases"]
 
-_STRIDE = 10_000  # slices of a person have neighbouring seeds
+_STRIDE = 10_000  # the noise of a person's slices has neighbouring seeds
+_GAP_MM = 8.0
 
 
 def write_cases(
@@ -32,7 +34,7 @@ def write_cases(
 ) -> None:
     """Write ``images/NAME.nii.gz`` (first kernel), ``images_KERNEL/NAME.nii.gz`` (the others) and ``labels/``.
 
-    A case is a stack of chest slices that are independent of each other, 8 mm apart.
+    A case is one person: slices of the chest, 8 mm apart, with 0 to 4 infected regions.
 
     Args:
         folder: where to write.
@@ -46,13 +48,12 @@ def write_cases(
         seed: number of the first case.
     """
     # Rows of the phantom run from front to back, columns from right to left: the axes of NIfTI, turned over.
-    affine = np.diag([-spacing_mm, -spacing_mm, 8.0, 1.0])
+    affine = np.diag([-spacing_mm, -spacing_mm, _GAP_MM, 1.0])
     for case in tqdm(range(seed, seed + cases), desc="drawing cases"):
         images: dict[str, list[torch.Tensor]] = {name: [] for name in kernels}
         masks = []
-        for k in range(slices):
-            number = case * _STRIDE + k
-            chest = chest_slice(number, size=size, spacing_mm=spacing_mm)
+        person = chest_ct(case, slices=slices, gap_mm=_GAP_MM, size=size, spacing_mm=spacing_mm)
+        for number, chest in enumerate(person, start=case * _STRIDE):
             scans = scan_slice(
                 chest.fine_hu, spacing_mm=spacing_mm, kernels=kernels, views=views, photons=photons, seed=number
             )

@@ -34,6 +34,14 @@ def train(folder: Path) -> dict[str, Any]:
     return {"dataset_dir": str(folder), "features": FEATURES, "learning_rate": 0.02, **small}
 
 
+def distributed(folder: Path) -> dict[str, Any]:
+    """Steps in proportion to the gradient: Adam would enlarge rounding errors where gradients vanish."""
+    optimizer = {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.1}
+    settings = {**train(folder), "samples_per_epoch": 4, "epochs": 2, "val_pairs": 2, "optimizer": optimizer}
+    del settings["batch_size"]  # the test's own: 2 for one process, 1 for each of two
+    return settings
+
+
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
     """One more patient, and the weights of the short training."""
     _pair(folder, "one", 9)

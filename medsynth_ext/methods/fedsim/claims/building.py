@@ -75,12 +75,17 @@ class Hospital:
 class Workshop:
     """Makes what the arms share, once, from names and seeds.
 
+    ``variants`` are the simulators that it trains of every site: with fixed materials, after stage B, after stage C
+    with a frozen discriminator, and with one that learns.
+
     Args:
         settings: the numbers of one scale.
         shape_model: file of the shape model.
         device: where networks are trained.
         data: folder of the files.
     """
+
+    variants: tuple[str, ...] = ("fix_mat", "pre", "full", "unfrozen")
 
     def __init__(self, settings: Settings, shape_model: str | Path, *, device: str, data: Path) -> None:
         self.settings, self.shape_file = settings, Path(shape_model)
@@ -166,7 +171,7 @@ class Workshop:
     def files(self, site: str, count: int, seed: int) -> dict[str, Path]:
         """Where the simulators of a site, a number of labels and a seed are kept."""
         stem = f"simulator-{site}-{count}-{seed}-{self._fingerprint()}"
-        return {name: self.data / f"{stem}-{name}.pt" for name in ("fix_mat", "pre", "full", "unfrozen")}
+        return {name: self.data / f"{stem}-{name}.pt" for name in self.variants}
 
     def train_simulators(self, site: str, count: int, seed: int, tell: Progress) -> None:
         """Stages A and B, then C with a frozen and with a learning discriminator, and the fixed materials."""
@@ -186,16 +191,19 @@ class Workshop:
 
         run(ours, shared, "parameters", 0.1, 0.2)
         fitted = self._fit_quality(ours)
-        torch.manual_seed(seed)
-        fixed, _ = self._site(hospital, count, seed, model, fixed_material=self.fixed_material())
-        fixed.latents.load_state_dict(ours.latents.state_dict())
-        run(fixed, shared, "gan", 0.2, 0.4)
-        self._save(files["fix_mat"], fixed, labelled_only=True, figures={})
+        if "fix_mat" in files:
+            torch.manual_seed(seed)
+            fixed, _ = self._site(hospital, count, seed, model, fixed_material=self.fixed_material())
+            fixed.latents.load_state_dict(ours.latents.state_dict())
+            run(fixed, shared, "gan", 0.2, 0.4)
+            self._save(files["fix_mat"], fixed, labelled_only=True, figures={})
         run(ours, shared, "gan", 0.4, 0.6)
         self._save(files["pre"], ours, labelled_only=True, figures=fitted)
         before = {"site": ours.state_dict(), "model": model.state_dict(), "shared": shared.state_dict()}
         before = _copied(before)
         for name, low in (("full", 0.6), ("unfrozen", 0.8)):
+            if name not in files:
+                continue
             model.load_state_dict(before["model"])
             shared.load_state_dict(_copied(before["shared"]))
             ours.load_state_dict(_copied(before["site"]))

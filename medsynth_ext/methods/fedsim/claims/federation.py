@@ -27,7 +27,9 @@ STAGES = ("parameters", "gan", "semi_supervised")
 
 
 class FederatedWorkshop(Workshop):
-    """A ``Workshop`` whose hospitals also train together."""
+    """A ``Workshop`` whose hospitals also train together; of each alone it makes what is compared with that."""
+
+    variants = ("pre", "full")
 
     def files(self, site: str, count: int, seed: int) -> dict[str, Path]:
         """Those of the site alone, and ``federated``."""
