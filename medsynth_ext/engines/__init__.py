@@ -12,6 +12,7 @@ from medsynth_ext.engines.segmentation_run import SegmentationRun
 from medsynth_ext.engines.supervised_step import SupervisedStep
 from medsynth_ext.engines.synthetic_step import SyntheticBatch, SyntheticStep
 from medsynth_ext.engines.trainer import StepTrainer
+from medsynth_ext.engines.translation_step import TranslationObjective, TranslationStep
 
 __all__ = [
     "AdversarialStep",
@@ -27,6 +28,8 @@ __all__ = [
     "SupervisedStep",
     "SyntheticBatch",
     "SyntheticStep",
+    "TranslationObjective",
+    "TranslationStep",
     "checked_update",
     "frozen",
     "prepare_point_batch",

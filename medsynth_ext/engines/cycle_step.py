@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from medsynth_ext.engines.image_pool import ImagePool
 from medsynth_ext.engines.trainer import StepTrainer
+from medsynth_ext.losses.adversarial import decisions
 
 __all__ = ["CycleStep", "frozen"]
 
@@ -33,15 +34,6 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-
-
-def _decisions(output: Tensor | Sequence) -> list[Tensor]:
-    """What a patch discriminator decides, for one that gives all its stages, and for one of several scales."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output[-1], Tensor):
-        return [output[-1]]
-    return [scale[-1] for scale in output]
 
 
 class CycleStep:
@@ -146,8 +138,8 @@ class CycleStep:
         return terms, (fake_a, fake_b)
 
     def _judge(self, network: nn.Module, image: Tensor, *, real: bool, learning: bool) -> Tensor:
-        decisions = [d.float() for d in _decisions(network(image))]
-        return self.adversarial(decisions, target_is_real=real, for_discriminator=learning)
+        found = [d.float() for d in decisions(network(image))]
+        return self.adversarial(found, target_is_real=real, for_discriminator=learning)
 
     def _judged(self, network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         on_real, on_fake = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -108,7 +108,13 @@ class StepTrainer(Trainer):
         self.grad_scaler.update()
 
     def _iteration(self, engine: StepTrainer, batchdata: Any) -> dict[str, Any]:
-        output = self.step(engine, batchdata)
+        try:
+            output = self.step(engine, batchdata)
+        except FloatingPointError as error:
+            files = _files(batchdata)
+            if not files:
+                raise
+            raise FloatingPointError(f"{error}; the batch holds {', '.join(files)}") from error
         if not isinstance(output, dict) or "loss" not in output:
             got = sorted(output) if isinstance(output, dict) else type(output).__name__
             raise ValueError(f"a step must return a dict with 'loss', {type(self.step).__name__} returned {got}")
@@ -122,3 +128,14 @@ class StepTrainer(Trainer):
         self.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)  # decollation, post-processing and metrics hang on this
         return self.state.output
+
+
+def _files(batch: Any) -> list[str]:
+    """Names of the files that a batch came from, as far as its images know them, each once."""
+    found: dict[str, None] = {}
+    for value in batch.values() if isinstance(batch, Mapping) else ():
+        names = value if isinstance(value, list | tuple) else getattr(value, "meta", {}).get("filename_or_obj", ())
+        for name in [names] if isinstance(names, str) else names:
+            if isinstance(name, str):
+                found[name] = None
+    return list(found)

@@ -1,15 +1,25 @@
 """Losses that MONAI lacks and more than one method uses."""
 
-from medsynth_ext.losses.adversarial import feature_matching, hinge_discriminator, hinge_generator
+from medsynth_ext.losses.adversarial import (
+    AdversarialLoss,
+    decisions,
+    feature_matching,
+    hinge_discriminator,
+    hinge_generator,
+    scales_of,
+)
 from medsynth_ext.losses.conditional_adversarial import ConditionalAdversarialLoss
 from medsynth_ext.losses.feature_distance import FeatureDistance
 from medsynth_ext.losses.jensen_shannon import jensen_shannon
 
 __all__ = [
+    "AdversarialLoss",
     "ConditionalAdversarialLoss",
     "FeatureDistance",
+    "decisions",
     "feature_matching",
     "hinge_discriminator",
     "hinge_generator",
     "jensen_shannon",
+    "scales_of",
 ]

@@ -27,6 +27,37 @@ def test_discriminator_has_the_published_size_and_receptive_field() -> None:
     assert int(seen.max() - seen.min()) + 1 == 70
 
 
+@pytest.mark.parametrize(("layers", "patch"), [(2, 16), (3, 34), (4, 70), (5, 142)])
+def test_more_layers_judge_larger_patches(layers: int, patch: int) -> None:
+    torch.manual_seed(0)
+    network = PatchDiscriminator(1, features=2, layers=layers, padding=1, spectral=False, norm=None).double()
+    image = torch.randn(1, 1, 2 * patch, 2 * patch, dtype=torch.double, requires_grad=True)
+    decision = network(image)[-1]
+    decision[0, 0, decision.shape[2] // 2, decision.shape[3] // 2].backward()
+    seen = image.grad[0, 0].abs().sum(1).nonzero()
+    assert int(seen.max() - seen.min()) + 1 == patch
+
+
+def test_the_width_is_capped_and_the_size_is_that_of_the_public_code() -> None:
+    with torch.device("meta"):
+        three, five = (PatchDiscriminator(3, layers=n, padding=1, spectral=False) for n in (4, 6))
+    assert sum(p.numel() for p in three.parameters()) == pytest.approx(2.765e6, rel=0.002)
+    assert sum(p.numel() for p in five.parameters()) == pytest.approx(11.16e6, rel=0.01)
+    narrow = PatchDiscriminator(1, features=2, layers=4, max_features=4)
+    assert max(p.shape[0] for p in narrow.parameters()) == 4
+
+
+def test_volumes_are_judged_and_a_sigmoid_gives_probabilities() -> None:
+    volumes = MultiScaleDiscriminator(1, spatial_dims=3, features=2, layers=2, sigmoid=True)
+    outputs = volumes(100 * torch.randn(1, 1, 16, 16, 16))
+    assert all(scale[-1].ndim == 5 and scale[-1].min() >= 0 and scale[-1].max() <= 1 for scale in outputs)
+    logits = PatchDiscriminator(1, features=2, layers=2)
+    probabilities = PatchDiscriminator(1, features=2, layers=2, sigmoid=True)
+    probabilities.load_state_dict(logits.state_dict())
+    image = torch.randn(2, 1, 16, 16)
+    assert torch.allclose(probabilities.eval()(image)[-1], logits.eval()(image)[-1].sigmoid())
+
+
 def test_every_scale_gives_all_stages_and_the_second_sees_half_the_size() -> None:
     network = MultiScaleDiscriminator(2, features=2)
     outputs = network(torch.randn(1, 2, 64, 64))
