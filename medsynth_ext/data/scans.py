@@ -18,7 +18,7 @@ from torch.utils.data import get_worker_info
 __all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "scan_name"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
-_OUTPUT_SUFFIXES = ("_seg", "_post", "_resampled")
+_OUTPUT_SUFFIXES = ("_seg", "_post", "_resampled", "_sct", "_sct_low", "_sct_high", "_phigh")
 
 
 class ScanError(ValueError):

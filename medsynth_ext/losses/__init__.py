@@ -11,6 +11,7 @@ from medsynth_ext.losses.adversarial import (
 from medsynth_ext.losses.conditional_adversarial import ConditionalAdversarialLoss
 from medsynth_ext.losses.feature_distance import FeatureDistance
 from medsynth_ext.losses.jensen_shannon import jensen_shannon
+from medsynth_ext.losses.relativistic import relativistic_discriminator, relativistic_generator
 
 __all__ = [
     "AdversarialLoss",
@@ -21,5 +22,7 @@ __all__ = [
     "hinge_discriminator",
     "hinge_generator",
     "jensen_shannon",
+    "relativistic_discriminator",
+    "relativistic_generator",
     "scales_of",
 ]

@@ -20,7 +20,15 @@ from medsynth_ext.phantoms.head import HeadPhantom, grid_affine, grid_axes
 from medsynth_ext.phantoms.head_anatomy import FAT, RIGHT_OF
 from medsynth_ext.phantoms.shapes import interpolation_matrix
 
-__all__ = ["HOUNSFIELD", "RELAXATION", "RENDER_CONTRASTS", "Contrast", "render_head", "resample_to_phantom"]
+__all__ = [
+    "HOUNSFIELD",
+    "RELAXATION",
+    "RENDER_CONTRASTS",
+    "Contrast",
+    "render_head",
+    "resample_to_phantom",
+    "smooth_field",
+]
 
 # Proton density (water = 1), T1 and T2 in ms, left labels standing for both sides: typical values of the order that is
 # reported at 3 T, chosen here for plausible contrast and not taken from any one table.
@@ -277,13 +285,13 @@ def _paint(
     signal, deviation = table[tissues], torch.zeros(tissues.shape)
     for k in range(3):
         weights = mixture[:, k] * variation * spread
-        deviation += weights[tissues] * _smooth_field(tissues.shape, phantom.spacing_mm / 2, rng)
+        deviation += weights[tissues] * smooth_field(tissues.shape, phantom.spacing_mm / 2, rng)
     if texture > 0:
         deviation += texture * spread[tissues] * torch.randn(tissues.shape, generator=generator)
     return signal + deviation
 
 
-def _smooth_field(shape: Sequence[int], spacing_mm: float, rng: np.random.Generator, *, terms: int = 6) -> Tensor:
+def smooth_field(shape: Sequence[int], spacing_mm: float, rng: np.random.Generator, *, terms: int = 6) -> Tensor:
     """A smooth field in [-1, 1]: a mean of products of one cosine per axis with periods of 60 to 200 mm."""
     axes = grid_axes(shape, (spacing_mm,) * 3)
     factors = []

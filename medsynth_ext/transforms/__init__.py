@@ -1,6 +1,8 @@
 """MONAI transforms, array and dictionary forms, usable in any pipeline."""
 
 from medsynth_ext.transforms.check_ct import CheckCTd
+from medsynth_ext.transforms.check_modality import CheckModalityd
+from medsynth_ext.transforms.check_same_grid import CheckSameGridd
 from medsynth_ext.transforms.decode_points import DecodePointsd
 from medsynth_ext.transforms.fbpaug import FBPAug, FBPAugd
 from medsynth_ext.transforms.heatmaps_to_landmarks import HeatmapsToLandmarks, HeatmapsToLandmarksd
@@ -18,6 +20,8 @@ from medsynth_ext.transforms.resample_to_spacing import ResampleToSpacing, Resam
 
 __all__ = [
     "CheckCTd",
+    "CheckModalityd",
+    "CheckSameGridd",
     "DecodePointsd",
     "FBPAug",
     "FBPAugd",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsynth_ext.data.pairs import find_pairs
+from medsynth_ext.data.pairs import find_pairs, require_pairs
 
 
 def test_images_are_paired_with_labels_by_name(tmp_path):
@@ -27,3 +27,22 @@ def test_a_missing_label_map_is_named(tmp_path):
 
 def test_a_folder_without_images_gives_nothing(tmp_path):
     assert find_pairs(tmp_path) == []
+
+
+def test_other_folders_hold_other_things(tmp_path):
+    for kind in ("mr", "ct"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "a.nii").touch()
+    assert find_pairs(tmp_path, images="mr", labels="ct") == [
+        {"image": str(tmp_path / "mr/a.nii"), "label": str(tmp_path / "ct/a.nii")}
+    ]
+    (tmp_path / "mr/b.nii").touch()
+    with pytest.raises(ValueError, match=r"mr/b.nii has no partner .*ct/b.nii \(1 missing in all\)"):
+        find_pairs(tmp_path, images="mr", labels="ct")
+    assert find_pairs(tmp_path, images="mr", labels="ct", unlabelled=True)[1] == {"image": str(tmp_path / "mr/b.nii")}
+
+
+def test_too_few_pairs_are_refused_with_the_folders_names(tmp_path):
+    with pytest.raises(ValueError, match=r"/mr and .*/ct hold 1 pairs .* wanted at least 2"):
+        require_pairs([{"image": "a", "label": "b"}], tmp_path, least=2, images="mr", labels="ct")
+    require_pairs([{"image": "a", "label": "b"}], tmp_path)

@@ -1,0 +1,5 @@
+"""Ways to run a network that MONAI lacks."""
+
+from medsynth_ext.inferers.volume import SeamSteps, VolumeInferer, seam_steps
+
+__all__ = ["SeamSteps", "VolumeInferer", "seam_steps"]

@@ -1,0 +1,5 @@
+"""The study behind the claims."""
+
+from medsynth_ext.methods.frequency_supervised.claims.study import FrequencyStudy
+
+__all__ = ["FrequencyStudy"]

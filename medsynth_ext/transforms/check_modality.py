@@ -1,0 +1,38 @@
+"""A warning where CT and MR were swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from medsynth_ext.data.modality import check_modality
+
+__all__ = ["CheckModalityd"]
+
+
+class CheckModalityd(MapTransform):
+    """Warn with a ``ModalityWarning`` that names the file when an image looks like another modality; see
+    :func:`medsynth_ext.data.modality.check_modality`.
+
+    Put it behind the loading: it judges values as they were stored.
+
+    Args:
+        keys: images.
+        modality: ``CT`` or ``MR``, what they should be.
+        allow_missing_keys: pass over missing keys.
+    """
+
+    def __init__(self, keys: KeysCollection, modality: str, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.modality = modality
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            name = str(getattr(result[key], "meta", {}).get("filename_or_obj", key))
+            check_modality(np.asarray(result[key]), self.modality, name=name)
+        return result
