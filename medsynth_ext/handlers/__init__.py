@@ -2,6 +2,7 @@
 
 from medsynth_ext.handlers.checkpoint import Checkpoint
 from medsynth_ext.handlers.detection_writer import DetectionWriter
+from medsynth_ext.handlers.early_stop import EarlyStop
 from medsynth_ext.handlers.ema import EMA, EMAHandler
 from medsynth_ext.handlers.loss_log import LossLog
 from medsynth_ext.handlers.map_pictures import MapPictures
@@ -19,6 +20,7 @@ __all__ = [
     "Checkpoint",
     "DetectionWriter",
     "EMAHandler",
+    "EarlyStop",
     "LossLog",
     "MapPictures",
     "NiftiWriter",

@@ -10,6 +10,7 @@ from medsynth_ext.losses.adversarial import (
 )
 from medsynth_ext.losses.conditional_adversarial import ConditionalAdversarialLoss
 from medsynth_ext.losses.feature_distance import FeatureDistance
+from medsynth_ext.losses.gaussian_kl import gaussian_kl
 from medsynth_ext.losses.jensen_shannon import jensen_shannon
 from medsynth_ext.losses.relativistic import relativistic_discriminator, relativistic_generator
 
@@ -19,6 +20,7 @@ __all__ = [
     "FeatureDistance",
     "decisions",
     "feature_matching",
+    "gaussian_kl",
     "hinge_discriminator",
     "hinge_generator",
     "jensen_shannon",

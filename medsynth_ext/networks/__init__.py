@@ -1,5 +1,8 @@
 """Networks that more than one method uses."""
 
+from medsynth_ext.networks.adain import adain, channel_statistics
+from medsynth_ext.networks.feature_network import FeatureClassifier, FeatureNetwork
+from medsynth_ext.networks.gaussian_codes import draw_codes
 from medsynth_ext.networks.hrnet import HRNet
 from medsynth_ext.networks.initialisation import xavier_init
 from medsynth_ext.networks.patch_discriminator import MultiScaleDiscriminator, PatchDiscriminator
@@ -9,11 +12,16 @@ from medsynth_ext.networks.vgg_features import VGG_LAYERS, VGGFeatures
 
 __all__ = [
     "VGG_LAYERS",
+    "FeatureClassifier",
+    "FeatureNetwork",
     "HRNet",
     "MultiScaleDiscriminator",
     "PatchDiscriminator",
     "ResnetGenerator",
     "UNetGenerator",
     "VGGFeatures",
+    "adain",
+    "channel_statistics",
+    "draw_codes",
     "xavier_init",
 ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from medsynth_ext.methods.oneshot.early_stop import EarlyStop
+from medsynth_ext.handlers import EarlyStop
 from medsynth_ext.methods.oneshot.metric import JointMask, ViewCrossEntropy
 from medsynth_ext.methods.oneshot.network import OneShotCNN
 from medsynth_ext.methods.oneshot.slices import Jitter, SliceNumbers, TransformedSlices

@@ -19,14 +19,16 @@ class EarlyStop:
         evaluator: the validation engine.
         metric: name of its metric, an error.
         patience: validations.
+        least_change: only a value that is smaller by more than this counts.
     """
 
-    def __init__(self, evaluator: Engine, *, metric: str, patience: int) -> None:
+    def __init__(self, evaluator: Engine, *, metric: str, patience: int, least_change: float = 0.0) -> None:
         if patience < 1:
             raise ValueError(f"patience must be at least 1, got {patience}")
         self.evaluator = evaluator
         self.metric = metric
         self.patience = patience
+        self.least_change = least_change
         self.best: float | None = None
         self.waited = 0
 
@@ -38,7 +40,7 @@ class EarlyStop:
         if self.evaluator.state.epoch != engine.state.epoch:
             return  # this epoch was not validated
         value = float(self.evaluator.state.metrics[self.metric])
-        if self.best is None or value < self.best:
+        if self.best is None or value < self.best - self.least_change:
             self.best, self.waited = value, 0
             return
         self.waited += 1

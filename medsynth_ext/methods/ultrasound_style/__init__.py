@@ -1,0 +1,5 @@
+"""Ultrasound in another look: variational style transfer (Hung and Galeotti, DGM4MICCAI at MICCAI 2021)."""
+
+from medsynth_ext.methods.ultrasound_style.network import ContentUNet, StyleTransferNetwork, StyleVAE
+
+__all__ = ["ContentUNet", "StyleTransferNetwork", "StyleVAE"]
