@@ -8,6 +8,7 @@ from medsynth_ext.handlers.loss_log import LossLog
 from medsynth_ext.handlers.map_pictures import MapPictures
 from medsynth_ext.handlers.nifti_writer import NiftiWriter
 from medsynth_ext.handlers.progress import ProgressBar
+from medsynth_ext.handlers.rate_schedule import RateSchedule
 from medsynth_ext.handlers.sample_pictures import SamplePictures
 from medsynth_ext.handlers.scalars import scalars
 from medsynth_ext.handlers.time_limit import TimeLimit
@@ -25,6 +26,7 @@ __all__ = [
     "MapPictures",
     "NiftiWriter",
     "ProgressBar",
+    "RateSchedule",
     "SamplePictures",
     "TimeLimit",
     "TranslationPictures",

@@ -46,3 +46,10 @@ def test_too_few_pairs_are_refused_with_the_folders_names(tmp_path):
     with pytest.raises(ValueError, match=r"/mr and .*/ct hold 1 pairs .* wanted at least 2"):
         require_pairs([{"image": "a", "label": "b"}], tmp_path, least=2, images="mr", labels="ct")
     require_pairs([{"image": "a", "label": "b"}], tmp_path)
+
+
+def test_images_without_a_label_map_come_without_the_entry_where_they_are_welcome(tmp_path):
+    for name in ("images/a.nii.gz", "images/b.nii.gz", "labels/b.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [sorted(pair) for pair in find_pairs(tmp_path, unlabelled=True)] == [["image"], ["image", "label"]]

@@ -1,0 +1,43 @@
+"""All networks of a joint training as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+from torch import nn
+
+from medsynth_ext.handlers import WeightsWriter
+
+__all__ = ["JointWeights"]
+
+
+class JointWeights:
+    """A :class:`medsynth_ext.handlers.WeightsWriter` for each of several networks, which are written together.
+
+    Args:
+        networks: name of the file, without ``.pt``, to network.
+        folder: where the files go.
+        metric: as for ``WeightsWriter``: with one, attach it to an evaluator.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], folder: str | Path, *, metric: str | None = None) -> None:
+        self.writers = [
+            WeightsWriter(net, Path(folder) / f"{name}.pt", metric=metric) for name, net in networks.items()
+        ]
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, or with an evaluator when there is a metric."""
+        for writer in self.writers:
+            writer.attach(engine)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return self.writers[0].state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the best value of an earlier run."""
+        for writer in self.writers:
+            writer.load_state_dict(state)
