@@ -65,7 +65,7 @@ def test_empty_and_mismatched_folders_are_named(folder: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match="there is no CT to train with"):
         slices(tmp_path).load()
     (tmp_path / "mr" / "b.nii.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"b\.nii\.gz has no label map"):
+    with pytest.raises(ValueError, match=r"b\.nii\.gz has no partner"):
         find_mr_pairs(tmp_path)
     (tmp_path / "mr" / "b.nii.gz").unlink()
     image = nib.load(folder / "surrogate" / "mr_000.nii.gz")
