@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
 
-.PHONY: demo test integration bench lint format sanitize check clean build
+.PHONY: demo test integration bench gallery lint format sanitize check clean build
 
 demo: build
 	$(PY) tools/demo.py
@@ -23,6 +23,9 @@ bench: build $(VENV)/.peers
 
 check: build
 	$(PY) tools/check_bundles.py
+
+gallery: build
+	$(PY) tools/make_gallery.py
 
 lint: $(VENV)/.environment
 	$(VENV)/bin/ruff check .
