@@ -2,11 +2,12 @@
 
     python tools/rehearse_federation.py --output_dir DIR [--kill B:40 --kill B:100] [--set NAME=VALUE ...]
 
-Three phantom hospitals of unequal size train the simulator of fedsim_cardiac_ct_synthesis over NVIDIA FLARE, every site
-in processes of its own. In the second run SITE's process gets SIGKILL as soon as NUMBER of its answers have left;
-its keeper starts it again. DIR/rehearsal.json holds, per run, how well the shared networks fit the sites' patients,
-the faults, the time, and the largest difference of a shared parameter between the runs. By default everybody waits
-for a missing site and every exchange is saved; `--set minimum_sites=2 --set save_every=10` goes on without it.
+Three phantom hospitals of unequal size train the simulator of fedsim_cardiac_ct_synthesis, every site in a process of
+its own, without NVIDIA FLARE between them (``make integration`` does the same over FLARE with a small model). In the
+second run SITE's process gets SIGKILL as soon as NUMBER of its answers have left; its keeper starts it again.
+DIR/rehearsal.json holds, per run, how well the shared networks fit the sites' patients, the faults, the time, and the
+largest difference of a shared parameter between the runs. By default everybody waits for a missing site and every
+exchange is saved; `--set minimum_sites=2 --set save_every=10` goes on without it.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 
 from medsynth_ext.data.files import write_json
+from medsynth_ext.engines.federated import ProcessSites, SiteProcess
 from medsynth_ext.engines.federated.worker import build
 from medsynth_ext.methods.fedsim.generation import render_volume
 from medsynth_ext.methods.fedsim.phantom_sites import write_site
@@ -33,6 +36,7 @@ from medsynth_ext.methods.fedsim.site import Site
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "fedsim_cardiac_ct_synthesis"
 CONFIGS = (BUNDLE / "configs/train_simulator.json", BUNDLE / "configs/federated.json")
+CONFIG, STATE = "federation_config.json", "federation"
 HOSPITALS = {"A": (8, 2), "B": (6, 2), "C": (10, 3)}  # patients, labels
 
 
@@ -53,59 +57,52 @@ def parse_kill(text: str) -> tuple[str, int]:
 
 
 def federate(folder: Path, settings: dict[str, Any], kills: Sequence[tuple[str, int]]) -> float:
-    """Run the job with hospitals of its own in ``folder``; returns its seconds.
+    """Run a federation of the hospitals in ``folder``; returns its seconds.
 
     Raises:
-        RuntimeError: when the job fails or ends before every kill has happened.
+        RuntimeError: when the run ends before every kill has happened.
     """
-    for site, (cases, labelled) in HOSPITALS.items():
-        write_site(folder / site, site=site, cases=cases, labelled=labelled, size=32)
-    command = [sys.executable, "-m", "medsynth_ext.engines.federated.job", "--bundle_root", str(BUNDLE)]
-    command += ["--config_file", *map(str, CONFIGS), "--output_dir", str(folder / "out")]
+    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in CONFIGS]))
+    parser.update({"bundle_root": str(BUNDLE), **settings})
+    merged = folder / CONFIG
+    write_json(merged, parser.get())
+    processes = {}
     for site in HOSPITALS:
-        command += ["--site", f"{site}={folder / site}"]
-    for name, value in settings.items():
-        command += ["--set", f"{name}={json.dumps(value)}"]
+        state = folder / site / STATE
+        own = {"site_name": site, "dataset_dir": str(folder / site), "output_dir": str(state)}
+        processes[site] = SiteProcess(site, merged, own, log=state / "site.log")
+    server = build(merged, "server", {"output_dir": str(folder / "out")})
     started = time.monotonic()
-    with (folder / "job.log").open("wb") as log:
-        job = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        for site, number in kills:
-            _kill_site(job, folder / site / "federation", number)
-        if job.wait():
-            raise RuntimeError(f"the job ended with status {job.returncode}, see {folder / 'job.log'}")
-    finally:
-        if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
-            job.wait()
-    return time.monotonic() - started
+    killer = Thread(target=lambda: [_kill_site(folder / site / STATE, number) for site, number in kills], daemon=True)
+    with ProcessSites(processes) as sites:
+        killer.start()
+        server.run(sites, progress=lambda _, text: print(f"\r{folder.name}: {text}", end="", flush=True))
+    print()
+    seconds = time.monotonic() - started
+    if killer.is_alive():
+        raise RuntimeError(f"the run ended before all kills, {list(kills)}; kill earlier")
+    return seconds
 
 
-def _kill_site(job: subprocess.Popen, state: Path, number: int) -> None:
+def _kill_site(state: Path, number: int) -> None:
     """SIGKILL to the site's process once so many answers have left it."""
     sent = state / "sent.jsonl"
     while not sent.is_file() or sum(1 for _ in sent.open("rb")) < number:
-        if job.poll() is not None:
-            raise RuntimeError(f"the job ended before {number} messages left {state}; kill earlier")
         time.sleep(0.05)
     os.kill(int((state / "site.pid").read_text()), signal.SIGKILL)
 
 
 @torch.no_grad()
-def quality(folder: Path, settings: dict[str, Any]) -> dict[str, dict[str, float]]:
+def quality(folder: Path) -> dict[str, dict[str, float]]:
     """Fit of the shared networks to every site's patients, with the latents that the site found."""
-    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in CONFIGS]))
-    parser.update({"bundle_root": str(BUNDLE), **settings})
-    merged = folder / "merged.json"
-    write_json(merged, parser.get())
     shared = torch.load(folder / "out/shared.pt", weights_only=True)
     run = json.loads((folder / "out/federation.json").read_text())["run"]
     figures = {}
     for name in HOSPITALS:
-        own = {"site_name": name, "dataset_dir": str(folder / name), "output_dir": str(folder / name / "federation")}
-        hospital = build(merged, "site", own).site
+        own = {"site_name": name, "dataset_dir": str(folder / name), "output_dir": str(folder / name / STATE)}
+        hospital = build(folder / CONFIG, "site", own).site
         hospital.prepare()
-        newest = sorted((folder / name / "federation" / run).glob("state=*.pt"))[-1]
+        newest = sorted((folder / name / STATE / run).glob("state=*.pt"))[-1]
         hospital.load_state_dict(torch.load(newest, weights_only=True)["site"])
         site: Site = hospital.site
         site.model.load_state_dict(shared)
@@ -121,9 +118,8 @@ def _fit(site: Site) -> dict[str, float]:
     iou = (heart * target).flatten(1).sum(1) / torch.maximum(heart, target).flatten(1).sum(1)
     everybody = list(range(len(volumes)))
     error = (site.model.coarse_ct(site.latents(everybody)) - volumes.material).square().mean().sqrt()
-    slices = [
-        render_volume(site.generator, site.model.coarse_ct(site.latents([i])), volumes.hearts([i])) for i in index
-    ]
+    coarse = site.model.coarse_ct(z)
+    slices = [render_volume(site.generator, c, h) for c, h in zip(coarse.split(1), target.split(1), strict=True)]
     away = [(shown[0] - volumes.images[i]).abs().mean() for i, shown in zip(index, slices, strict=True)]
     return {
         "shape_iou": float(iou.mean()),
@@ -136,11 +132,14 @@ def rehearse(folder: Path, settings: dict[str, Any], kills: Sequence[tuple[str, 
     """Both runs and their comparison; also written to ``rehearsal.json``."""
     result: dict[str, Any] = {"settings": settings, "kills": [list(kill) for kill in kills], "runs": {}}
     shared = {}
+    for site, (cases, labelled) in HOSPITALS.items():
+        write_site(folder / "undisturbed" / site, site=site, cases=cases, labelled=labelled, size=32)
+        shutil.copytree(folder / "undisturbed" / site, folder / "killed" / site)
     for name, disturbed in (("undisturbed", ()), ("killed", kills)):
         seconds = federate(folder / name, settings, disturbed)
         report = json.loads((folder / name / "out/federation.json").read_text())
         faults = [{key: fault[key] for key in ("number", "site", "reason", "times")} for fault in report["faults"]]
-        figures = quality(folder / name, settings)
+        figures = quality(folder / name)
         result["runs"][name] = {"seconds": seconds, "exchanges": report["done"], "faults": faults, "quality": figures}
         shared[name] = torch.load(folder / name / "out/shared.pt", weights_only=True)
     calm, killed = shared["undisturbed"], shared["killed"]

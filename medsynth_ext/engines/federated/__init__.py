@@ -5,6 +5,7 @@ from medsynth_ext.engines.federated.links import LocalSites, SiteLink
 from medsynth_ext.engines.federated.messages import MessageError
 from medsynth_ext.engines.federated.plan import Exchange
 from medsynth_ext.engines.federated.privacy import GradientFilter
+from medsynth_ext.engines.federated.process import ProcessSites, SiteProcess
 from medsynth_ext.engines.federated.server import FederatedServer, FederationError, SharedOptimizer
 from medsynth_ext.engines.federated.site import FederatedSite, SiteResult, SiteRunner
 
@@ -16,8 +17,10 @@ __all__ = [
     "GradientFilter",
     "LocalSites",
     "MessageError",
+    "ProcessSites",
     "SharedOptimizer",
     "SiteLink",
+    "SiteProcess",
     "SiteResult",
     "SiteRunner",
     "mean_gradients",

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from medsynth_ext.engines.federated.worker import READY
 
-__all__ = ["SiteProcess", "SiteProcessError"]
+__all__ = ["ProcessSites", "SiteProcess", "SiteProcessError"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,3 +118,38 @@ class SiteProcess:
                 self.process.kill()
                 self.process.wait()
             self.process = None
+
+
+class ProcessSites:
+    """The link of a ``FederatedServer`` to sites in processes of this machine, which all work at the same time.
+
+    As a context it ends the processes when it is left.
+
+    Args:
+        processes: by the name of the site.
+    """
+
+    def __init__(self, processes: Mapping[str, SiteProcess]) -> None:
+        self.processes = dict(processes)
+        self.sites: Sequence[str] = tuple(self.processes)
+
+    def __enter__(self) -> ProcessSites:
+        for process in self.processes.values():
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.close()
+
+    def ask(self, message: bytes, sites: Sequence[str]) -> dict[str, bytes | Exception]:
+        """Every site's answer, or the error of a process that is starting or has died."""
+
+        def answer(site: str) -> bytes | Exception:
+            try:
+                return self.processes[site].ask(message)
+            except SiteProcessError as error:
+                return error
+
+        with ThreadPoolExecutor(len(sites)) as pool:
+            return dict(zip(sites, pool.map(answer, sites), strict=True))

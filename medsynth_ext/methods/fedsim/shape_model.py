@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class ShapeModel(nn.Module):
                 if missing:
                     raise ShapeModelError(f"the shape model {path} lacks {', '.join(missing)}")
                 arrays = {name: file[name] for name in _FIELDS}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, ShapeModelError):
                 raise
             raise ShapeModelError(f"the shape model {path} cannot be read: {error}") from error
