@@ -20,7 +20,14 @@ from medsynth_ext.phantoms.ultrasound_anatomy import CONTENTS, draw_tissues
 from medsynth_ext.phantoms.ultrasound_machines import MACHINES, OBSERVED, Machine
 from medsynth_ext.phantoms.ultrasound_rendering import beam_grid, render_tissues, scan_convert
 
-__all__ = ["UltrasoundAnatomy", "UltrasoundFrame", "ultrasound_anatomy", "ultrasound_frame", "write_frames"]
+__all__ = [
+    "UltrasoundAnatomy",
+    "UltrasoundFrame",
+    "taking_turns",
+    "ultrasound_anatomy",
+    "ultrasound_frame",
+    "write_frames",
+]
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,11 @@ def ultrasound_frame(
     return UltrasoundFrame(picture[None], (labels * visible)[None])
 
 
+def taking_turns(number: int, contents: Sequence[str], machines: Sequence[int]) -> tuple[str, int]:
+    """Content and machine of frame ``number``: each combination once in ``len(contents) * len(machines)`` frames."""
+    return contents[number % len(contents)], machines[number // len(contents) % len(machines)]
+
+
 def write_frames(
     folder: str | os.PathLike,
     *,
@@ -138,8 +150,7 @@ def write_frames(
         raise ValueError(f"wanted a count, contents and machines, got {count}, {list(contents)}, {list(machines)}")
     written, rows = [], []
     for number in range(count):
-        content = contents[number % len(contents)]
-        machine = machines[(number // len(contents) + number) % len(machines)]
+        content, machine = taking_turns(number, contents, machines)
         frame = ultrasound_frame(
             first_seed + number, content=content, machine=machine, size=size, sector_deg=sector_deg
         )

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from medsynth_ext.phantoms.ultrasound import ultrasound_anatomy, ultrasound_frame, write_frames
+from medsynth_ext.phantoms.ultrasound import taking_turns, ultrasound_anatomy, ultrasound_frame, write_frames
 from medsynth_ext.phantoms.ultrasound_anatomy import CONTENTS, TISSUES
 from medsynth_ext.phantoms.ultrasound_machines import MACHINES, OBSERVED, UNOBSERVED, Machine
 from medsynth_ext.phantoms.ultrasound_rendering import beam_grid, pulse_echo, render_tissues, scan_convert
@@ -148,6 +148,12 @@ def test_written_frames_have_masks_and_a_table(tmp_path):
     labels = np.asarray(Image.open(tmp_path / "labels" / files[0].name))
     assert labels.shape == (32, 32)
     assert labels.max() <= 2
+
+
+@pytest.mark.parametrize("contents", [("leg",), ("leg", "pig"), tuple(CONTENTS)])
+def test_every_content_is_seen_by_every_machine_once_in_a_turn(contents):
+    count = len(contents) * len(OBSERVED)
+    assert len({taking_turns(n, contents, OBSERVED) for n in range(7, 7 + count)}) == count
 
 
 def test_what_is_not_there_is_named():

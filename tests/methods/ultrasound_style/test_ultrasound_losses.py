@@ -62,6 +62,19 @@ def test_terms_are_weighted_and_zero_for_equal_images():
     assert terms["kl"].item() == pytest.approx(0.5 * 0.5)
 
 
+def test_normalised_content_and_structure_do_not_see_brightness_and_contrast():
+    options = {"content_weights": [1, 1], "style_weights": [0, 0], "structure_weight": 1.0, "structure_px": 2}
+    loss = StyleTransferLoss(TwoLayers(), normalise_content=True, **options)
+    image, other = torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16)
+    brighter = loss(0.2 + 3 * image, image, other)
+    assert brighter["content"] < 0.05
+    assert brighter["structure"] < 0.15
+    turned = loss(1 - image, image, other)
+    assert turned["structure"] > 10 * brighter["structure"]
+    assert loss(other, image, other)["structure"] > 5 * brighter["structure"]
+    assert StyleTransferLoss(TwoLayers(), **options)(0.2 + 3 * image, image, other)["content"] > 0.5
+
+
 def test_gradients_reach_the_output_and_not_the_images():
     loss = StyleTransferLoss(TwoLayers(), content_weights=[1, 1], style_weights=[1, 1])
     pred, content, style = (torch.rand(1, 1, 8, 8, requires_grad=True) for _ in range(3))

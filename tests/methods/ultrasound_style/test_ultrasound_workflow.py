@@ -178,8 +178,8 @@ def test_temperature_scales_the_distance_from_the_mean():
     cold, one, hot = (source("posterior_mix", temperature=t)(3)[0] for t in (0.0, 1.0, 2.0))
     for a, b, c in zip(cold.codes, one.codes, hot.codes, strict=True):
         assert torch.allclose(c - a, 2 * (b - a), atol=1e-5)
-    many = source("posterior_mix", count=3000)(0)
-    drawn = torch.cat([network().join(style.codes) for style in many])
+    net = network()
+    drawn = torch.cat([net.join(style.codes) for style in source("posterior_mix", count=3000)(0)])
     bank = torch.randn(20, sum(FEATURES), generator=torch.Generator().manual_seed(2)).clamp(-1, 1)
     assert torch.allclose(drawn.mean(0), bank.mean(0), atol=0.06)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medsynth_ext.claims import Progress
 from medsynth_ext.data.files import replacing
-from medsynth_ext.phantoms.ultrasound import ultrasound_frame
+from medsynth_ext.phantoms.ultrasound import taking_turns, ultrasound_frame
 
 __all__ = ["Frames", "cached_frames"]
 
@@ -43,8 +43,7 @@ def cached_frames(
     if not path.is_file():
         images, labels, used = [], [], []
         for n in range(count):
-            machine = machines[(n // len(contents) + n) % len(machines)]
-            content = contents[n % len(contents)]
+            content, machine = taking_turns(n, contents, machines)
             frame = ultrasound_frame(first_seed + n, content=content, machine=machine, size=(size, size))
             images.append((frame.image * 255).round().to(torch.uint8))
             labels.append(frame.labels)

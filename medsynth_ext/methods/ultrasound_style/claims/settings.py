@@ -55,6 +55,9 @@ class Settings(StudySettings):
         feature_width: of the feature network whose weights the study is given.
         content_weights: of the transfer's loss.
         style_weights: likewise.
+        normalise_content: likewise.
+        structure_weight: likewise.
+        structure_px: likewise.
         kl_weight: likewise.
         sampling: factor on the codes' deviations.
         batch_size: of all trainings.
@@ -86,6 +89,9 @@ class Settings(StudySettings):
     feature_width: float
     content_weights: tuple[float, ...]
     style_weights: tuple[float, ...]
+    normalise_content: bool
+    structure_weight: float
+    structure_px: int
     kl_weight: float
     sampling: float
     batch_size: int

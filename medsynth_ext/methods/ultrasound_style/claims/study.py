@@ -177,6 +177,9 @@ class UltrasoundStyleStudy(Study):
             self._features(),
             content_weights=s.content_weights,
             style_weights=s.style_weights,
+            normalise_content=s.normalise_content,
+            structure_weight=s.structure_weight,
+            structure_px=s.structure_px,
             kl_weight=s.kl_weight,
         )
         optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
