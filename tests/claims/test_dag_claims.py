@@ -82,6 +82,8 @@ def test_claims_are_judged_by_ratios_between_the_arms() -> None:
         "dag_1": {0: figures(60.0, share=0.3, refused=True)},
     }
     assert [name for name, claim in claims.items() if not claim.outcome(Results(paper)).held] == []
+    same = {**paper, "pi_10": {0: figures(10.0)}}  # neither training found anything better than where it began
+    assert [name for name, claim in claims.items() if not claim.outcome(Results(same)).held] == ["6"]
     other = {
         **paper,
         "dag_10": {0: figures(10.0)},
