@@ -35,6 +35,9 @@ class StepTrainer(Trainer):
         amp: run ``engine.autocast()`` in ``amp_dtype``.
         amp_dtype: ``"bfloat16"`` (CPU and CUDA) or ``"float16"`` (with gradient scaling).
         max_grad_norm: clip the norm of an optimiser's gradients to this; ``None`` does not clip.
+        average_gradients: with several processes, average the gradients over them before an optimiser's step. For
+            steps whose networks are not under ``DistributedDataParallel``, which wants every network in every backward
+            pass and so does not fit networks that learn in turns. All processes must start with the same weights.
         postprocessing: transform for each decollated output.
         key_train_metric: the metric to compare epochs by.
         additional_metrics: more metrics.
@@ -57,6 +60,7 @@ class StepTrainer(Trainer):
         amp: bool = False,
         amp_dtype: str = "bfloat16",
         max_grad_norm: float | None = None,
+        average_gradients: bool = False,
         postprocessing: Callable | None = None,
         key_train_metric: dict | None = None,
         additional_metrics: dict | None = None,
@@ -69,6 +73,7 @@ class StepTrainer(Trainer):
         # Handlers may ask for these while they attach, which the parent's constructor does.
         self.step = step
         self.max_grad_norm = max_grad_norm
+        self.average_gradients = average_gradients
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=amp and amp_dtype == "float16")
         self.amp_dtype = _AMP_DTYPES[amp_dtype]
         self.amp_enabled = amp  # the parent's own amp would make a scaler for float16 on CUDA
@@ -97,8 +102,10 @@ class StepTrainer(Trainer):
         optimizer.zero_grad(set_to_none=True)
         self.grad_scaler.scale(loss).backward()
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        self.grad_scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self.average_gradients:
+            _average(parameters)
+        self.grad_scaler.unscale_(optimizer)
         limit = float("inf") if self.max_grad_norm is None else self.max_grad_norm
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
         # With scaling, the scaler itself skips a step whose gradient overflowed.
@@ -114,7 +121,7 @@ class StepTrainer(Trainer):
             files = _files(batchdata)
             if not files:
                 raise
-            raise FloatingPointError(f"{error}; the batch holds {', '.join(files)}") from error
+            raise FloatingPointError(f"{error}; the batch holds {', '.join(files)}") from None
         if not isinstance(output, dict) or "loss" not in output:
             got = sorted(output) if isinstance(output, dict) else type(output).__name__
             raise ValueError(f"a step must return a dict with 'loss', {type(self.step).__name__} returned {got}")
@@ -128,6 +135,18 @@ class StepTrainer(Trainer):
         self.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)  # decollation, post-processing and metrics hang on this
         return self.state.output
+
+
+def _average(parameters: Iterable[Tensor]) -> None:
+    """Replace every gradient by its mean over all processes, in one message."""
+    _, world = rank_and_world()
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if world == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.div_(world).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def _files(batch: Any) -> list[str]:

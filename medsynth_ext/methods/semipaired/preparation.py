@@ -17,7 +17,7 @@ from monai.transforms import (
     Transform,
 )
 
-from medsynth_ext.transforms import CheckCTd, CheckModalityd
+from medsynth_ext.transforms import CheckCTd, CheckModalityd, CheckSameGridd
 
 __all__ = ["ScanPreparation"]
 
@@ -30,7 +30,8 @@ class ScanPreparation(Compose):
     Rows of a slice run from front to back, columns from right to left, as radiologists look at them.
 
     MR is clipped at percentiles of the scan, CT and surrogates at a window; both end in [-1, 1], and what is padded is
-    -1. Scans under keys of CT that cannot be CT are refused, MR that looks like CT gets a warning.
+    -1. Scans under keys of CT that cannot be CT are refused, MR that looks like CT gets a warning, scans of
+    one case must lie on one grid.
 
     Args:
         mr: keys of MR.
@@ -59,6 +60,7 @@ class ScanPreparation(Compose):
             EnsureChannelFirstd(keys),
             *([CheckModalityd(mr, "MR")] if mr else []),
             *([CheckCTd(ct)] if ct else []),
+            *([CheckSameGridd(keys)] if len(keys) > 1 else []),
             Orientationd(keys, axcodes="PLS", labels=None),
             Spacingd(keys, pixdim=(spacing_mm, spacing_mm, -1.0), mode="bilinear", padding_mode="border"),
         ]

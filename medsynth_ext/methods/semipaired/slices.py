@@ -89,7 +89,7 @@ class SemiPairedSlices(Dataset):
 
         Raises:
             ValueError: when there is no MR or no CT to train with.
-            ScanError: for a surrogate on another grid than its MR, or slices of another size.
+            ScanError: for slices of another size.
         """
         for name, data in (("MR", self.data), ("CT", self.ct_data)):
             if not data:
@@ -114,10 +114,10 @@ class SemiPairedSlices(Dataset):
             volumes = [torch.as_tensor(np.asarray(item[key]))[0] for key in keys]
             first = parts[keys[0]][0].shape[1:] if files else volumes[0].shape[:2]
             for key, volume in zip(keys, volumes, strict=True):
-                if volume.shape != volumes[0].shape or volume.shape[:2] != first:
+                if volume.shape[:2] != first:
                     raise ScanError(
-                        f"{case[key]} has {tuple(volume.shape)} voxels after preprocessing, wanted slices of "
-                        f"{tuple(first)} and as many as {case[keys[0]]}, {volumes[0].shape[2]}"
+                        f"{case[key]} has slices of {tuple(volume.shape[:2])} after preprocessing, wanted "
+                        f"{tuple(first)} as of the scan before"
                     )
                 parts[key].append(volume.permute(2, 0, 1).half())
             files += [case[keys[0]]] * volumes[0].shape[2]

@@ -19,6 +19,13 @@ def train(folder: Path) -> dict[str, Any]:
     return {"dataset_dir": str(folder), **NETWORK, **small, **steps, "discriminator_layers": 2}
 
 
+def distributed(folder: Path) -> dict[str, Any]:
+    """Nothing depends on the other samples of a batch, so the number of processes makes no difference."""
+    settings = {**train(folder), "samples_per_epoch": 4, "epochs": 2, "val_pairs": 2}
+    del settings["batch_size"]  # the test's own: 2 for one process, 1 for each of two
+    return settings
+
+
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
     """One more patient with MR and its true CT, and the weights of the short training."""
     write_cases(folder, mr=0, ct=0, truth=1, size=SIZE, spacing_mm=SPACING_MM, slices=3, slice_mm=20.0, seed=9)

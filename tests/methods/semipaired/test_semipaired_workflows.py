@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bundle_workflows import load_tiny, loss_curve, run_workflow
+from PIL import Image
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "semipaired_mr_ct_translation"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -79,6 +81,25 @@ def test_a_synthetic_ct_is_in_whole_hu_with_a_report(settings: dict[str, Any], t
     assert -1000 <= values.min() < -200
     assert values.max() > values.min() + 100
     assert (tmp_path / "out" / "report.json").is_file()
+
+
+def test_pictures_and_likeness_of_a_translation(settings: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
+    train(settings, tmp_path)
+    shared = tiny.evaluate(tmp_path / "more", tmp_path / "model.pt")
+    out = str(tmp_path / "out")
+    run_workflow(BUNDLE, "pictures.json", kind=None, output_dir=out, **shared)
+    picture = Image.open(tmp_path / "out" / "mr2ct.png")
+    assert picture.size == (2 * (4 * 32 + 3 * 4), 2 * 2 * 32)
+    assert len(picture.getcolors(1 << 20) or []) > 100
+    folders = {
+        "found_dir": str(tmp_path / "more" / "truth" / "ct"),
+        "real_dir": str(Path(settings["dataset_dir"]) / "ct"),
+    }
+    sizes = {"spacing_mm": settings["spacing_mm"], "slice_size": settings["slice_size"]}
+    run_workflow(BUNDLE, "compare.json", kind=None, output_dir=out, **folders, **sizes)
+    figures = json.loads((tmp_path / "out" / "likeness.json").read_text())
+    assert figures["slices"] == {"found": 3, "real": 6}
+    assert np.isfinite([figures["fid"], figures["kid"]]).all()
 
 
 @pytest.mark.slow

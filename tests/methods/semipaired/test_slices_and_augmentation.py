@@ -72,8 +72,10 @@ def test_empty_and_mismatched_folders_are_named(folder: Path, tmp_path: Path) ->
     nib.save(image.slicer[:, :, :1], tmp_path / "surrogate" / "a.nii.gz")
     (tmp_path / "ct").mkdir()
     (tmp_path / "ct" / "c.nii.gz").write_bytes((folder / "ct" / "ct_000.nii.gz").read_bytes())
-    with pytest.raises(ScanError, match=r"surrogate.a\.nii\.gz has \(32, 32, 1\) voxels .*, 2$"):
+    with pytest.raises(RuntimeError) as caught:
         slices(tmp_path).load()
+    assert isinstance(caught.value.__cause__, ScanError)
+    assert "a.nii.gz has (32, 32, 1) voxels" in str(caught.value.__cause__)
 
 
 def test_swapped_modalities_are_noticed(folder: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medsynth_ext.engines import sample_states
 from medsynth_ext.phantoms.pelvis_ct_mr import STRUCTURES
 
-__all__ = ["FeatureNetwork", "segmenter", "train_features", "train_segmenter"]
+__all__ = ["TissueFeatures", "segmenter", "train_features", "train_segmenter"]
 
 CLASSES = len(STRUCTURES) + 1
 
@@ -26,7 +26,7 @@ def segmenter(features: int) -> nn.Module:
     return BasicUNet(2, 1, CLASSES, features=(f, f, 2 * f, 2 * f, 4 * f, f), norm=("instance", {"affine": True}))
 
 
-class FeatureNetwork(nn.Module):
+class TissueFeatures(nn.Module):
     """Strided convolutions that know the modality of a slice and what share of each cell every tissue has.
 
     The call gives the map below the two heads, whose mean over space is a slice's vector for FID and KID.
@@ -84,7 +84,7 @@ def train_segmenter(
 
 
 def train_features(
-    network: FeatureNetwork,
+    network: TissueFeatures,
     images: Tensor,  # (N, H, W)
     labels: Tensor,  # (N, H, W)
     modality: Tensor,  # (N,) 0 or 1

@@ -111,13 +111,13 @@ _TO_CT, _TO_MR = ("mr2ct",), ("ct2mr",)
 ARMS: dict[str, TranslationArm] = {
     "mr2ct": TranslationArm("the method, GAN and L1 to the surrogate", "surrogate", _TO_CT),
     "mr2ct_pix2pix": TranslationArm("pix2pix from MR to surrogate", "pix2pix", _TO_CT),
-    "mr2ct_pix2pixhd": TranslationArm("pix2pixHD from MR to surrogate", "pix2pixhd", _TO_CT),
-    "cyclegan": TranslationArm("CycleGAN between MR and CT", "cyclegan", ("mr2ct", "ct2mr")),
     "mr2ct_l1": TranslationArm("L1 to the surrogate alone", "surrogate", _TO_CT, adversarial=False),
     "mr2ct_gan": TranslationArm("GAN alone", "surrogate", _TO_CT, l1=False),
     "ct2mr": TranslationArm("the method, two discriminators and L1", "two", _TO_MR),
     "ct2mr_pix2pix": TranslationArm("pix2pix from surrogate to MR", "pix2pix", _TO_MR),
-    "ct2mr_pix2pixhd": TranslationArm("pix2pixHD from surrogate to MR", "pix2pixhd", _TO_MR),
     "ct2mr_gan": TranslationArm("unconditional GAN alone", "two", _TO_MR, l1=False, ct_share=1.0),
     "ct2mr_cgan": TranslationArm("two discriminators without L1", "two", _TO_MR, l1=False),
+    "cyclegan": TranslationArm("CycleGAN between MR and CT", "cyclegan", ("mr2ct", "ct2mr")),
+    "mr2ct_pix2pixhd": TranslationArm("pix2pixHD from MR to surrogate", "pix2pixhd", _TO_CT),
+    "ct2mr_pix2pixhd": TranslationArm("pix2pixHD from surrogate to MR", "pix2pixhd", _TO_MR),
 }

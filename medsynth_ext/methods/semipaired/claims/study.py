@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medsynth_ext.claims import Arm, Claim, Progress, Study
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
-from medsynth_ext.methods.semipaired.claims.judges import FeatureNetwork, segmenter, train_features, train_segmenter
+from medsynth_ext.methods.semipaired.claims.judges import TissueFeatures, segmenter, train_features, train_segmenter
 from medsynth_ext.methods.semipaired.claims.judging import make_claims
 from medsynth_ext.methods.semipaired.claims.patients import draw_split
 from medsynth_ext.methods.semipaired.claims.scoring import score, structure_dice
@@ -96,7 +96,7 @@ class SemiPairedStudy(Study):
 
     def _new_judge(self, name: str) -> nn.Module:
         f = self.settings.judge_features
-        return (FeatureNetwork(f) if name == "features" else segmenter(f)).to(self.device)
+        return (TissueFeatures(f) if name == "features" else segmenter(f)).to(self.device)
 
     def _train_judge(self, name: str, network: Any, record: Mapping[str, Tensor], progress: Progress) -> None:
         options: dict[str, Any] = {"steps": self.settings.judge_steps, "batch_size": 8, "progress": progress}
