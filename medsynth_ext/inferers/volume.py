@@ -152,7 +152,7 @@ class VolumeInferer(Inferer):
         found = []
         for axis, size in enumerate(shape):
             ends = set(itertools.chain.from_iterable((s[axis].start, s[axis].stop) for s in slices))
-            found.append(sorted(p for p in ends if 2 <= p <= size - 2))
+            found.append(sorted(int(p) for p in ends if 2 <= p <= size - 2))
         return found
 
 

@@ -46,12 +46,12 @@ def test_people_of_training_validation_and_test_are_different() -> None:
 
 
 def test_arms_differ_in_what_they_say() -> None:
-    settings = Settings.from_config(sizes()["medium"])
+    settings = Settings.from_config(sizes()["small"])
     count = {name: sum(p.numel() for p in build_network(arm, settings).parameters()) for name, arm in ARMS.items()}
     assert count["method"] == count["no_high_loss"] == count["adversarial"]
     assert count["k3"] < count["stacked"] < count["method"]
     assert count["unet"] == count["gan"] < count["boundary"] < count["method"]
-    assert count["method"] - count["k3"] == 9 * 32**2 * 10
+    assert count["method"] - count["k3"] == 9 * 8**2 * 10
 
 
 def test_wrong_settings_are_named() -> None:

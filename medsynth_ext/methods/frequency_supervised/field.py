@@ -22,7 +22,7 @@ _LEAST_SHARE = 0.01
 
 
 class FieldOfViewWarning(UserWarning):
-    """A scan shows anatomy that the network has not been trained on."""
+    """A scan shows more than the network has been trained on."""
 
 
 def body_extent_mm(
@@ -41,13 +41,13 @@ def body_extent_mm(
 
 
 class CheckFieldd(MapTransform):
-    """Warn with a ``FieldOfViewWarning`` when the body reaches further than it did in training.
+    """Warn with a ``FieldOfViewWarning`` when the body, or the air around it, reaches further than in training.
 
     Put it behind the turning to RAS.
 
     Args:
         keys: MR volumes, MetaTensors.
-        field_mm: how far the training's anatomy reached along right-left, front-back and head-feet.
+        field_mm: field of view of the training along right-left, front-back and head-feet.
         tolerance: what may be more, as a share.
     """
 
@@ -59,18 +59,22 @@ class CheckFieldd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             image = data[key]
-            found = body_extent_mm(torch.as_tensor(image), affine_to_spacing(image.affine, 3).tolist())
-            more = [
-                f"{name} {extent:.0f} mm (trained on {field:.0f})"
-                for name, extent, field in zip(_AXES, found, self.field_mm, strict=True)
-                if extent > field * (1 + self.tolerance)
-            ]
-            if more:
-                name = image.meta.get("filename_or_obj", key)
+            spacing = affine_to_spacing(image.affine, 3).tolist()
+            body = self._beyond(body_extent_mm(torch.as_tensor(image), spacing))
+            grid = self._beyond([n * h for n, h in zip(image.shape[1:], spacing, strict=True)])
+            if body or grid:
+                what = "of the body" if body else "air around the body"
                 warnings.warn(
-                    f"{name} shows more of the body than the training did: {', '.join(more)}; do not trust the "
-                    "synthetic CT there, or crop the scan",
+                    f"{image.meta.get('filename_or_obj', key)} shows more {what} than the training did: "
+                    f"{', '.join(body or grid)}; do not trust the synthetic CT there, or crop the scan",
                     FieldOfViewWarning,
                     stacklevel=2,
                 )
         return dict(data)
+
+    def _beyond(self, extents_mm: Sequence[float]) -> list[str]:
+        return [
+            f"{name} {extent:.0f} mm (trained on {field:.0f})"
+            for name, extent, field in zip(_AXES, extents_mm, self.field_mm, strict=True)
+            if extent > field * (1 + self.tolerance)
+        ]

@@ -17,9 +17,12 @@ import numpy as np
 import pytest
 import torch
 from bundle_workflows import load_tiny, loss_curve, run_workflow
+from PIL import Image
 
 from medsynth_ext.data.modality import ModalityWarning
+from medsynth_ext.data.scans import ScanError
 from medsynth_ext.methods.frequency_supervised.field import FieldOfViewWarning
+from medsynth_ext.methods.frequency_supervised.page import draw_page, panels
 
 BUNDLE = Path(__file__).parents[3] / "bundles/frequency_supervised_mr_to_ct"
 tiny = load_tiny(BUNDLE.name)
@@ -115,10 +118,9 @@ def run_loudly(config: str, **settings: Any) -> None:
     workflow.run()
 
 
-def root(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error)
+def chain(error: BaseException | None) -> str:
+    """What an error and those behind it say."""
+    return "" if error is None else f"{error}\n{chain(error.__cause__)}"
 
 
 def test_pairs_on_two_grids_and_empty_folders_are_named(data: Path, tmp_path: Path) -> None:
@@ -129,14 +131,14 @@ def test_pairs_on_two_grids_and_empty_folders_are_named(data: Path, tmp_path: Pa
             nib.save(nib.Nifti1Image(values, np.diag([8.0, 8, 8, 1])), tmp_path / kind / f"{name}.nii.gz")
     with pytest.raises(RuntimeError) as found:
         train(tmp_path, tmp_path / "out")
-    assert "ct/a.nii.gz has (24, 24, 20) voxels" in root(found.value)
+    assert "ct/a.nii.gz has (24, 24, 20) voxels" in chain(found.value)
     with pytest.raises(RuntimeError) as found:
         train(tmp_path / "nothing", tmp_path / "out")
-    assert "nothing/mr and" in root(found.value)
-    assert "hold 0 pairs" in root(found.value)
+    assert "nothing/mr and" in chain(found.value)
+    assert "hold 0 pairs" in chain(found.value)
     with pytest.raises(RuntimeError) as found:
         train(data, tmp_path / "out", val_pairs=4)
-    assert "hold 4 pairs of NIfTI or MGZ files of one name, wanted at least 5" in root(found.value)
+    assert "hold 4 pairs of NIfTI or MGZ files of one name, wanted at least 5" in chain(found.value)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_name_and_keeps_the_last_
     nib.save(nib.Nifti1Image(broken, nib.load(path).affine), path)
     with pytest.raises(RuntimeError) as found:
         train(tmp_path / "data", tmp_path / "out", epochs=12, samples_per_epoch=1)
-    text = root(found.value)
+    text = chain(found.value)
     assert "the loss must be finite, got nan" in text
     assert "mr/head_1.nii.gz" in text
     assert "mr/head_0.nii.gz" not in text
@@ -226,3 +228,20 @@ def test_adversarial_training_that_is_killed_goes_on_as_if_it_had_not_been(data:
         tmp_path / "whole/loss.csv"
     ).read_text().splitlines()[0]
     assert loss_curve(tmp_path / "killed") == whole
+
+
+def test_a_page_shows_what_was_found_beside_the_truth(data: Path, weights: Path, tmp_path: Path) -> None:
+    settings = {**tiny.NETWORK, "weights": str(weights), "bands": True, "dataset_dir": str(data / "mr/head_0.nii.gz")}
+    run_workflow(BUNDLE, "inference.json", kind="infer", output_dir=str(tmp_path), **settings)
+    page = tmp_path / "page.png"
+    draw_page(data, tmp_path, page, scale=1)
+    assert Image.open(page).size == (5 * tiny.SIZE, 2 * tiny.SIZE)  # one case has results
+    with pytest.raises(ScanError, match=r"no scan of .*/mr has its CT and, in .*/nothing, its results with bands"):
+        draw_page(data, tmp_path / "nothing", page)
+
+
+def test_errors_are_red_where_too_dense_and_blue_where_not_dense_enough() -> None:
+    flat = np.zeros((1, 1, 3), dtype=np.float32)
+    found = np.array([[[300.0, 0.0, -600.0]]], dtype=np.float32)
+    error = panels(flat, found, flat, flat, window_hu=(-300, 300), error_hu=600)[3]
+    assert error[0, 0].tolist() == [[255, 128, 128], [255, 255, 255], [0, 0, 255]]

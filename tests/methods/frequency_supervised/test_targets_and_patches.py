@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -168,4 +170,9 @@ def test_a_body_larger_than_the_trainings_is_said_with_its_size() -> None:
         FieldOfViewWarning, match=r"a\.nii shows more .*: head-feet 360 mm \(trained on 200\); do not trust"
     ):
         CheckFieldd("image", field_mm=(150, 150, 200))({"image": scan})
+    with pytest.warns(FieldOfViewWarning, match=r"more air around the body .*: head-feet 400 mm \(trained on 360\)"):
+        CheckFieldd("image", field_mm=(200, 200, 360))({"image": scan})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CheckFieldd("image", field_mm=(200, 200, 370))({"image": scan})
     assert body_extent_mm(torch.zeros(1, 4, 4, 4), (1, 1, 1)) == [0, 0, 0]
