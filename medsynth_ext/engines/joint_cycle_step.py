@@ -40,13 +40,13 @@ class JointCycleStep(CycleStep):
 
     What the training does is up to the stage of its epoch:
 
-    =============  ======================================================================================
+    ==============  ======================================================================================
     ``segmenters``  segmenters and references learn from real images
     ``generators``  generators and discriminators, without segmenters
     ``joint``       all: the generators minimise CycleGAN's terms and ``shape_weight`` times the loss of
                     ``shape_networks`` on generated images against the labels of the images that these came
                     from; the segmenters then learn from real images and from the same generated ones, detached
-    =============  ======================================================================================
+    ==============  ======================================================================================
 
     Nothing but the cycle ties a generated image to the anatomy of its source: for any invertible warp T the pair
     ``T . G_ab`` and ``G_ba . T^-1`` has the same cycle loss. The shape term does not allow T.
@@ -133,7 +133,7 @@ class JointCycleStep(CycleStep):
             images = {"image": self._batch[0].real, "image_b": self._batch[1].real}
             labels = {"label": self._batch[0].real_label, "label_b": self._batch[1].real_label}
             terms, predictions = self._teach(engine)
-            return {**terms, "loss": terms["segmenters"], **images, **labels, "pred": predictions[0]}
+            return {"loss": terms.pop("segmenters"), **terms, **images, **labels, "pred": predictions[0]}
         with frozen(*self.segmenters, *self.references, *self.shape_networks):
             output = super().__call__(engine, batch)
         if self._stage == "joint":

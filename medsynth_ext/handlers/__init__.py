@@ -7,6 +7,7 @@ from medsynth_ext.handlers.ema import EMA, EMAHandler
 from medsynth_ext.handlers.loss_log import LossLog
 from medsynth_ext.handlers.map_pictures import MapPictures
 from medsynth_ext.handlers.nifti_writer import NiftiWriter
+from medsynth_ext.handlers.plateau_stop import PlateauStop
 from medsynth_ext.handlers.progress import ProgressBar
 from medsynth_ext.handlers.rate_schedule import RateSchedule
 from medsynth_ext.handlers.sample_pictures import SamplePictures
@@ -25,6 +26,7 @@ __all__ = [
     "LossLog",
     "MapPictures",
     "NiftiWriter",
+    "PlateauStop",
     "ProgressBar",
     "RateSchedule",
     "SamplePictures",

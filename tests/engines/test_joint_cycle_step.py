@@ -163,3 +163,15 @@ def test_a_frozen_reference_can_judge_the_shape() -> None:
     before = weights(step)
     run_epoch(step, 3)
     assert "references" not in changed(before, weights(step))
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_names_the_batch() -> None:
+    broken = domain(1)
+    broken.image[0, 0, 0, 0] = float("nan")
+    step = make_step((broken, domain(2)), stages=Stages(1, {}, last="joint"))
+    before = weights(step)
+    batch = {"file_a": "ct/images/bad.nii.gz", "file_b": "mr/images/good.nii.gz"}
+    trainer = StepTrainer("cpu", 1, DataLoader([batch]), step, decollate=False)
+    with pytest.raises(FloatingPointError, match=r"the batch holds ct/images/bad.nii.gz, mr/images/good.nii.gz"):
+        trainer.run()
+    assert changed(before, weights(step)) == set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,24 +38,28 @@ class AugmentedDomains:
         count = len(batch["image_a"])
         first = ((engine.state.iteration - 1) * world + rank) * count
         device = torch.device(engine.state.device)
-        a, b = (self._domain(batch, name, 2 * first + i * count, device) for i, name in enumerate(DOMAINS))
+        a, b = (
+            self._domain(batch, name, [2 * (first + n) + i for n in range(count)], device)
+            for i, name in enumerate(DOMAINS)
+        )
         return a, b
 
-    def _domain(self, batch: Mapping[str, Any], name: str, first: int, device: torch.device) -> DomainBatch:
+    def _domain(self, batch: Mapping[str, Any], name: str, numbers: Sequence[int], device: torch.device) -> DomainBatch:
         image, label, real, real_label = (
             batch[f"{key}_{name}"].to(device) for key in ("image", "label", "real", "real_label")
         )
         labelled = torch.as_tensor(batch[f"labelled_{name}"]).to(device)
-        image, label = self._moved(image, label, first)
+        image, label = self._moved(image, label, numbers)
         # Where a volume has a label the segmenter sees the very same one.
-        real, real_label = (image, label) if bool(labelled.all()) else self._moved(real, real_label, first)
+        real, real_label = (image, label) if bool(labelled.all()) else self._moved(real, real_label, numbers)
         return DomainBatch(image, label, labelled, real, real_label)
 
-    def _moved(self, images: Tensor, labels: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    def _moved(self, images: Tensor, labels: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         if self.transform is None:
             return images, labels
         moved = []
-        for image, label, state in zip(images, labels, sample_states(self.seed, first, len(images)), strict=True):
+        for image, label, number in zip(images, labels, numbers, strict=True):
+            (state,) = sample_states(self.seed, number, 1)
             if isinstance(self.transform, Randomizable):
                 self.transform.set_random_state(state=state)
             moved.append(self.transform({"image": image, "label": label}))

@@ -72,8 +72,9 @@ class JointVolumes(Dataset):
     """Every combination of a volume of each domain, with a labelled one for the segmenter where it has no label.
 
     Item ``((i * B + j) * K + k) * M + m`` holds volume i of a and j of b, and, should these be unlabelled, labelled
-    volume k of a and m of b for their segmenters: drawn uniformly, all are independent. Keys are ``image``, ``label``,
-    ``labelled``, ``real``, ``real_label`` and ``file``, each followed by ``_a`` or ``_b``. Volumes are kept in memory.
+    volume k of a and m of b for their segmenters: drawn uniformly, all are independent. K and M are 1 for a domain
+    whose volumes all have a label. Keys are ``image``, ``label``, ``labelled``, ``real``, ``real_label`` and ``file``,
+    each followed by ``_a`` or ``_b``. Volumes are kept in memory.
 
     Args:
         data: cases of ``a`` and of ``b``, ``{"image": path}`` with ``"label"`` for some.
@@ -109,8 +110,13 @@ class JointVolumes(Dataset):
     def __len__(self) -> int:
         count = 1
         for d in DOMAINS:
-            count *= len(self.data[d]) * len(self.taught[d])
+            count *= len(self.data[d]) * self._companions(d)
         return count
+
+    def _companions(self, domain: str) -> int:
+        """How many labelled volumes there are to choose from beside a volume, 1 where it is always its own."""
+        taught = len(self.taught[domain])
+        return 1 if taught == len(self.data[domain]) else taught
 
     def load(self) -> None:
         """Read and check all volumes."""
@@ -158,8 +164,8 @@ class JointVolumes(Dataset):
             raise ScanError(f"{case['label']} must hold labels from 0 to {self.classes - 1}, got {values[:12]}")
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        index, m = divmod(index, len(self.taught["b"]))
-        index, k = divmod(index, len(self.taught["a"]))
+        index, m = divmod(index, self._companions("b"))
+        index, k = divmod(index, self._companions("a"))
         i, j = divmod(index, len(self.data["b"]))
         item: dict[str, Any] = {}
         for d, own, other in (("a", i, k), ("b", j, m)):

@@ -69,7 +69,7 @@ def volumes(root: Path, *, classes: int = 3, **options: Any) -> JointVolumes:
 def test_every_combination_is_one_item_and_unlabelled_volumes_have_a_labelled_companion(tmp_path: Path) -> None:
     data = volumes(folder_of(tmp_path, {"ct": (2, 2), "mr": (3, 1)}))
     data.load()
-    assert len(data) == 2 * 3 * 2 * 1
+    assert len(data) == 2 * 3 * 1 * 1
     items = [data[i] for i in range(len(data))]
     assert len({(item["file_a"], item["file_b"]) for item in items}) == 6
     for item in items:
@@ -85,6 +85,10 @@ def test_labels_beyond_the_limit_are_not_used(tmp_path: Path) -> None:
     data = volumes(folder_of(tmp_path, {"ct": (3, 3), "mr": (2, 2)}), labelled={"a": 1, "b": None})
     flags = {data[i]["file_a"][-8]: data[i]["labelled_a"] for i in range(len(data))}
     assert flags == {"0": True, "1": False, "2": False}
+    two = volumes(tmp_path, labelled={"a": 2, "b": None})
+    assert len(two) == 3 * 2 * 2
+    companions = {float(two[i]["real_a"].sum()) for i in range(len(two)) if not two[i]["labelled_a"]}
+    assert len(companions) == 2  # every labelled volume stands beside the unlabelled one
 
 
 def test_both_domains_are_split_and_paired_for_validation(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 
 from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims.store import fingerprint
 from medsynth_ext.data.files import replacing
 from medsynth_ext.engines import Stages
 from medsynth_ext.methods.shape_consistent.claims.hearts import Hearts, draw_hearts
@@ -262,8 +261,3 @@ def save(path: Path, value: Mapping[str, Any]) -> None:
     """Write tensors whole or not at all."""
     with replacing(path) as temporary:
         torch.save(value, temporary)
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Eight digits that change with any of the settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
