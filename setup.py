@@ -199,6 +199,8 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     if nvcc:  # first: these take longest, and ninja goes by the order here
         objects += cuda_objects(file, work, nvcc, archs, defines)
         libs += [str(cudart_static(nvcc)), "-lrt", "-lpthread"]
+    python = f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')}"
+    glue = file.edge("cxx", work / "python_module.o", [CSRC / "python_module.cpp"], flags=python)
     torch_header = precompiled_torch_header(file, work, flags=" ".join(include))
     doors = {
         "after": torch_header,
@@ -215,8 +217,6 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     objects.append(file.edge("cxx", work / "registration.o", [CSRC / "registration.cpp"], **doors))
     file.edge("link", module.parent / LIBRARY, objects, libs=" ".join(libs))
 
-    python = f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')}"
-    glue = file.edge("cxx", work / "python_module.o", [CSRC / "python_module.cpp"], flags=python)
     file.edge("link", module, [glue], libs="-ldl")
     return file
 
