@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,9 +116,9 @@ class _PairMetric(CumulativeIterationMetric):
         rows = [self.measure(p[0].detach(), t[0].detach(), spacing) for p, t in zip(found, true, strict=True)]
         return torch.tensor(rows, dtype=torch.float32)[:, None]  # (B, 1)
 
+    @abstractmethod
     def measure(self, found_hu: Tensor, true_hu: Tensor, spacing_mm: Sequence[float]) -> float:
         """The number of one pair of (D, H, W) volumes."""
-        raise NotImplementedError
 
     def aggregate(self, reduction: MetricReduction | str | None = None) -> Tensor:
         """Mean over everything seen since the last reset."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.chest_projections import ChestProjections
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
@@ -29,7 +29,7 @@ __all__ = ["DAGStudy"]
 _ALL = {**ARMS, **REAL_ARMS}
 
 
-class DAGStudy(Study):
+class DAGStudy(SettingsStudy[Settings]):
     """The arms and claims of few-shot DAG.
 
     Stage 1 is trained once per seed and number of labelled images; all arms with so many start from it.
@@ -45,6 +45,9 @@ class DAGStudy(Study):
         ValueError: for another split, settings that are missing or unknown, or a CT without labels.
     """
 
+    settings_type = Settings
+    splits = ("choice", "test")
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -54,18 +57,13 @@ class DAGStudy(Study):
         chest_ct: str | Path | None = None,
         chest_ct_labels: str | Path | None = None,
     ) -> None:
-        if split not in ("choice", "test"):
-            raise ValueError(f"split must be one of choice, test, got {split!r}")
+        super().__init__(settings, device=device, split=split)
         if (chest_ct is None) != (chest_ct_labels is None):
             raise ValueError(f"chest_ct and chest_ct_labels belong together, got {chest_ct} and {chest_ct_labels}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
         self.chest = None if chest_ct is None or chest_ct_labels is None else (Path(chest_ct), Path(chest_ct_labels))
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
         chosen = ARMS if self.chest is None else _ALL
         return [
             Arm(name, arm.description, self.settings.seeds, {**shared, "arm": asdict(arm)})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medsynth_ext import ops
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.engines import sample_states
 from medsynth_ext.handlers.weights import load_weights
@@ -38,7 +38,7 @@ REAL = "real"
 SPEED = "the whole chain on one slice, one thread, against scikit-image"
 
 
-class FBPAugStudy(Study):
+class FBPAugStudy(SettingsStudy[Settings]):
     """The arms and claims of FBPAug.
 
     Args:
@@ -51,6 +51,8 @@ class FBPAugStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
+    settings_type = Settings
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -59,17 +61,12 @@ class FBPAugStudy(Study):
         split: str = "test",
         chest_ct: str | Path | None = None,
     ) -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+        super().__init__(settings, device=device, split=split)
         self.chest_ct = None if chest_ct is None else Path(chest_ct)
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        timing = {key: numbers.pop(key) for key in ("speed_size", "speed_views", "repeats")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
+        timing = {key: shared.pop(key) for key in ("speed_size", "speed_views", "repeats")}
         shared["chest_ct"] = None if self.chest_ct is None else self.chest_ct.name
         seeds = self.settings.seeds
         arms = [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]

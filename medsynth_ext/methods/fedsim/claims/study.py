@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.methods.fedsim.claims.building import Workshop, stretched
 from medsynth_ext.methods.fedsim.claims.judging import make_claims
 from medsynth_ext.methods.fedsim.claims.settings import ARMS, SegmenterArm, Settings
@@ -30,7 +30,7 @@ __all__ = ["FedSimStudy"]
 _REPEATS = 3
 
 
-class FedSimStudy(Study):
+class FedSimStudy(SettingsStudy[Settings]):
     """The arms and claims of the simulator, one hospital at a time.
 
     Args:
@@ -43,6 +43,8 @@ class FedSimStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
+    settings_type = Settings
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -51,12 +53,8 @@ class FedSimStudy(Study):
         device: str | torch.device = "cpu",
         split: str = "test",
     ) -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
+        super().__init__(settings, device=device, split=split)
         self.shape_model = str(shape_model)
-        self.device = str(device)
-        self.split = split
 
     def _workshop(self, data: Path) -> Workshop:
         return Workshop(self.settings, self.shape_model, device=self.device, data=data)
@@ -66,9 +64,8 @@ class FedSimStudy(Study):
 
     def arms(self) -> list[Arm]:
         s = self.settings
-        numbers = {key: value for key, value in asdict(s).items() if key not in ("thresholds", "seeds")}
-        size = numbers.pop("gradient_size")
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
+        size = shared.pop("gradient_size")
         arms = [Arm(name, arm.description, s.seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]
         upper = "all training volumes with their labels; then what it finds in generated volumes"
         samples = "how close generated patients are to those of the training, and how well these are matched"

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.metrics import PSNRMetric, SSIMMetric
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.inferers import VolumeInferer
@@ -33,7 +33,7 @@ WIDTH_HU = HU_WINDOW[1] - HU_WINDOW[0]
 _REGIONS = ("whole", "body", "edges", "flat", *TISSUES)
 
 
-class FrequencyStudy(Study):
+class FrequencyStudy(SettingsStudy[Settings]):
     """The arms and claims of frequency-supervised synthesis.
 
     Args:
@@ -45,16 +45,10 @@ class FrequencyStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+    settings_type = Settings
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
         seeds = self.settings.seeds
         return [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]
 

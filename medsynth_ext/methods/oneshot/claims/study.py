@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.oneshot.claims.judging import make_claims
@@ -46,7 +46,7 @@ def landmark_voxels(phantom: InnerEarPhantom) -> Tensor:  # (N, 3)
     return (phantom.landmarks_mm - torch.tensor(phantom.grid.first_mm).double()) / phantom.grid.spacing_mm
 
 
-class OneShotStudy(Study):
+class OneShotStudy(SettingsStudy[Settings]):
     """The arms and claims of one-shot landmark detection.
 
     Args:
@@ -58,18 +58,13 @@ class OneShotStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+    settings_type = Settings
+    splits = tuple(SPLITS)
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
+        shared = self.shared()
         if self.settings.weights is not None:  # other weights in the same place are another arm
-            numbers["weights"] = hashlib.sha256(Path(self.settings.weights).read_bytes()).hexdigest()[:12]
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+            shared["weights"] = hashlib.sha256(Path(self.settings.weights).read_bytes()).hexdigest()[:12]
         return [
             Arm(name, arm.description, self.settings.seeds, {**shared, "arm": asdict(arm)})
             for name, arm in ARMS.items()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.relation_heatmap.claims.evaluation import evaluate, evaluate_rival, time_decoding
@@ -26,7 +26,7 @@ __all__ = ["RelationHeatmapStudy"]
 SPEED = "decoding of a batch of maps, one thread, kernel against twin"
 
 
-class RelationHeatmapStudy(Study):
+class RelationHeatmapStudy(SettingsStudy[Settings]):
     """The arms and claims of relation heatmaps.
 
     Args:
@@ -39,6 +39,8 @@ class RelationHeatmapStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
+    settings_type = Settings
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -47,17 +49,12 @@ class RelationHeatmapStudy(Study):
         device: str | torch.device = "cpu",
         split: str = "test",
     ) -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
+        super().__init__(settings, device=device, split=split)
         self.rival = rival
-        self.device = str(device)
-        self.split = split
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        timing = {key: numbers.pop(key) for key in ("speed_batch", "speed_size", "repeats")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
+        timing = {key: shared.pop(key) for key in ("speed_batch", "speed_size", "repeats")}
         seeds = self.settings.seeds
         arms = [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]
         return [*arms, Arm("speed", SPEED, (0,), timing, alone=True)]

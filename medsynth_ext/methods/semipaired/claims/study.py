@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.semipaired.claims.judges import TissueFeatures, segmenter, train_features, train_segmenter
@@ -25,7 +25,7 @@ __all__ = ["SemiPairedStudy"]
 _JUDGES = ("ct", "mr", "features")
 
 
-class SemiPairedStudy(Study):
+class SemiPairedStudy(SettingsStudy[Settings]):
     """The arms and claims of the method.
 
     Args:
@@ -37,16 +37,10 @@ class SemiPairedStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+    settings_type = Settings
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
         seeds = self.settings.seeds
         return [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in ARMS.items()]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.claims.store import fingerprint
 from medsynth_ext.data.files import replacing
 from medsynth_ext.engines import Stages
@@ -34,7 +34,7 @@ _REFERENCE, _WARM, _PLAIN = "reference", "warm", "plain"
 _REFERENCE_SEED = 50_000  # references have first weights and draws of their own
 
 
-class ShapeConsistentStudy(Study):
+class ShapeConsistentStudy(SettingsStudy[Settings]):
     """The arms and claims of shape-consistent translation.
 
     Every seed has its own references (segmenters of all labelled real hearts, which judge translations and are trained
@@ -50,20 +50,10 @@ class ShapeConsistentStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+    settings_type = Settings
 
     def arms(self) -> list[Arm]:
-        numbers = {
-            k: v
-            for k, v in asdict(self.settings).items()
-            if k not in ("thresholds", "seeds", "segmenters", "half_sources")
-        }
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared("segmenters", "half_sources")
         kinds = self._kinds()
         seeds = self.settings.seeds
         return [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in kinds.items()]

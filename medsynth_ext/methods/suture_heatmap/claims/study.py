@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medsynth_ext import ops
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.data.point_frames import FrameError, find_point_frames, read_frame, read_points
 from medsynth_ext.handlers.weights import load_weights
@@ -31,7 +31,7 @@ SPEED = "the whole post-processing of a batch, one thread, against a loop over S
 _MOST_POINTS = 64
 
 
-class SutureHeatmapStudy(Study):
+class SutureHeatmapStudy(SettingsStudy[Settings]):
     """The arms and claims of suture detection.
 
     Args:
@@ -46,6 +46,8 @@ class SutureHeatmapStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
+    settings_type = Settings
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -54,17 +56,12 @@ class SutureHeatmapStudy(Study):
         split: str = "test",
         translated: str | Path | None = None,
     ) -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+        super().__init__(settings, device=device, split=split)
         self.translated = None if translated is None else Path(translated)
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        timing = {key: numbers.pop(key) for key in ("speed_size", "speed_batch", "repeats")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
+        timing = {key: shared.pop(key) for key in ("speed_size", "speed_batch", "repeats")}
         seeds = self.settings.seeds
         kinds = {name: arm for name, arm in ARMS.items() if self.translated or TRANSLATED not in arm.train}
         arms = [Arm(name, arm.description, seeds, {**shared, "arm": asdict(arm)}) for name, arm in kinds.items()]

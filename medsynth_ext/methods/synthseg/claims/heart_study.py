@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from monai.transforms import ScaleIntensityRangePercentiles
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Condition, Progress, Results, Study
+from medsynth_ext.claims import Arm, Claim, Condition, Progress, Results, SettingsStudy
 from medsynth_ext.data.files import replacing, write_json
 from medsynth_ext.generators import SynthSegGenerator
 from medsynth_ext.handlers.weights import load_weights
@@ -33,7 +32,7 @@ __all__ = ["HeartStudy"]
 _POPULATION = 1  # seed of the people
 
 
-class HeartStudy(Study):
+class HeartStudy(SettingsStudy[HeartSettings]):
     """The arms and the claim of SynthSeg on hearts.
 
     Args:
@@ -45,19 +44,16 @@ class HeartStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
+    settings_type = HeartSettings
+
     def __init__(self, settings: Mapping[str, Any], *, device: str | torch.device = "cpu", split: str = "test") -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = HeartSettings.from_config(settings)
-        self.device = str(device)
-        self.split = split
+        super().__init__(settings, device=device, split=split)
         names = dict(enumerate(PARTS, start=1))
         options = {"background": max(self.settings.backgrounds), "foreground": self.settings.foreground}
         self.table = LabelTable.from_dict(sub_label_table(names, **options))
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
         return [Arm(name, text, self.settings.seeds, shared) for name, text in ARMS.items()]
 
     def claims(self) -> list[Claim]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsynth_ext.claims import Arm, Claim, Progress, Study
+from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.ultrasound_style.baseline import AdaINStep, AdaINTransfer
@@ -40,7 +40,7 @@ _VESSELS = ("leg", "pig")  # contents in which every frame has vessels
 _VGG_WIDTHS = (64, 128, 256, 512, 512)
 
 
-class UltrasoundStyleStudy(Study):
+class UltrasoundStyleStudy(SettingsStudy[Settings]):
     """The arms and claims of the style transfer.
 
     Args:
@@ -53,6 +53,8 @@ class UltrasoundStyleStudy(Study):
         ValueError: for another split, or settings that are missing or unknown.
     """
 
+    settings_type = Settings
+
     def __init__(
         self,
         settings: Mapping[str, Any],
@@ -61,16 +63,11 @@ class UltrasoundStyleStudy(Study):
         device: str | torch.device = "cpu",
         split: str = "test",
     ) -> None:
-        if split not in ("validation", "test"):
-            raise ValueError(f"split must be one of validation, test, got {split!r}")
-        self.settings = Settings.from_config(settings)
+        super().__init__(settings, device=device, split=split)
         self.feature_weights = str(feature_weights)
-        self.device = str(device)
-        self.split = split
 
     def arms(self) -> list[Arm]:
-        numbers = {key: value for key, value in asdict(self.settings).items() if key not in ("thresholds", "seeds")}
-        shared = {**numbers, "split": self.split, "device": torch.device(self.device).type}
+        shared = self.shared()
         seeds = self.settings.seeds
         transfer = Arm("transfer", "the transfer itself, seen by the judges", seeds, shared)
         robust = {f"robust_{name}": text for name, text in ROBUST.items()}
