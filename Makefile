@@ -10,8 +10,10 @@ SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
 demo: build
 	$(PY) tools/demo.py
 
+# One test process for each core, eight at most; WORKERS=0 runs all in one.
+WORKERS ?= auto
 test: build
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
 
 # Federations of real processes. NVIDIA FLARE stays beside the environment, so that nothing else comes to depend on it.
 FLARE := .flare

@@ -152,9 +152,14 @@ def precompiled_torch_header(file: NinjaFile, work: Path, *, flags: str) -> Path
 
 
 def cuda_objects(file: NinjaFile, work: Path, nvcc: str, archs: list[str], defines: list[str]) -> list[Path]:
-    """Add the steps that compile CUDA, longest file first: machine code for `archs` and PTX for the last of them."""
-    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
-    codes.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
+    """Add the steps that compile CUDA, longest file first.
+
+    The oldest of `archs` is the virtual architecture of all: one pass of the compiler's long half gives the PTX, which
+    is kept for devices not named and assembled to machine code for each that is. No kernel asks which it runs on.
+    """
+    oldest = min(archs, key=lambda arch: int(arch.rstrip("af")))
+    targets = ",".join([f"sm_{arch}" for arch in archs] + [f"compute_{oldest}"])
+    codes = [f"'-gencode=arch=compute_{oldest},code=[{targets}]'"]
     flags = ["-std=c++20", "-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Wno-deprecated-gpu-targets"]
     file.rule("nvcc", f"{nvcc} -MMD -MF $out.d {' '.join(flags + codes + defines)} -c $in -o $out", depfile=True)
     sources = sorted(CSRC.glob("*/*.cu"), key=lambda path: path.stat().st_size, reverse=True)
