@@ -15,9 +15,11 @@ WORKERS ?= auto
 test: build
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
 
-# Federations of real processes. NVIDIA FLARE stays beside the environment, so that nothing else comes to depend on it.
+# Federations of real processes, and a server of MONAI Label. NVIDIA FLARE stays beside the environment, so that nothing else
+# comes to depend on it; MONAI Label wants older packages and has an environment of its own.
 FLARE := .flare
-integration: build $(FLARE)/.installed
+LABEL := .label
+integration: build $(FLARE)/.installed $(LABEL)/.installed
 	PYTHONPATH=$(CURDIR)/$(FLARE) $(PY) -m pytest tests/integration -m rehearsal $(ARGS)
 
 bench: build $(VENV)/.peers
@@ -62,9 +64,14 @@ $(FLARE)/.installed: $(VENV)/.environment
 	$(PIP) install -q -c constraints.txt --target $(FLARE) --upgrade nvflare
 	touch $@
 
+LABEL_FILES := $(addprefix examples/monai_label/,install.sh constraints.txt torchvision_on_cpu.py)
+$(LABEL)/.installed: $(LABEL_FILES) pyproject.toml
+	MEDSYNTH_CUDA=0 PYTHON=$(PYTHON) sh examples/monai_label/install.sh $(LABEL)
+	touch $@
+
 $(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt
 	$(PIP) install -q -c constraints.txt --no-deps -r benchmarks/requirements-peers.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FLARE) build *.egg-info medsynth_ext/*.so
+	rm -rf $(VENV) $(FLARE) $(LABEL) build *.egg-info medsynth_ext/*.so

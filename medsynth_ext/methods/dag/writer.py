@@ -12,14 +12,15 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from medsynth_ext.data.files import replacing, write_json
-from medsynth_ext.data.landmark_files import landmark_record, write_landmarks
+from medsynth_ext.data.landmark_files import write_landmarks
 from medsynth_ext.data.landmark_tables import write_landmark_table
 from medsynth_ext.data.landmarks import Landmarks
-from medsynth_ext.data.markups import markups_record, write_markups
+from medsynth_ext.data.markups import write_markups
 from medsynth_ext.data.scans import ScanDataset
 from medsynth_ext.methods.dag.pictures import draw_landmarks
 from medsynth_ext.methods.dag.placing import to_original
 from medsynth_ext.methods.dag.radiographs import radiograph_name, read_radiograph
+from medsynth_ext.transforms.detection_boxes import landmark_answer
 
 __all__ = ["LandmarkTable", "SaveLandmarksd"]
 
@@ -61,10 +62,10 @@ class SaveLandmarksd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             landmarks = self._carried(d[key], d[self.image_key])
-            markups = self._write(landmarks, Path(str(d[self.image_key].meta["filename_or_obj"])))
+            self._write(landmarks, Path(str(d[self.image_key].meta["filename_or_obj"])))
             d[key] = torch.from_numpy(landmarks.index)
             d["landmarks"] = landmarks
-            d["result"] = {"landmarks": landmark_record(landmarks), "markups": markups}
+            d["result"] = landmark_answer(landmarks)
         return d
 
     def _carried(self, points: torch.Tensor, image: Any) -> Landmarks:
@@ -86,8 +87,7 @@ class SaveLandmarksd(MapTransform):
             size=tuple(int(n) for n in meta["spatial_shape"]),
         )
 
-    def _write(self, landmarks: Landmarks, path: Path) -> dict[str, Any]:
-        """The files; returns the markups."""
+    def _write(self, landmarks: Landmarks, path: Path) -> None:
         name = radiograph_name(path)
         assert landmarks.world_mm is not None
         write_landmarks(self.output_dir / f"{name}.json", landmarks)
@@ -97,7 +97,6 @@ class SaveLandmarksd(MapTransform):
             picture = draw_landmarks(read_radiograph(path).pixels, landmarks.index, spread=landmarks.spread)
             with replacing(self.output_dir / f"{name}_overlay.png") as temporary:
                 picture.save(temporary, format="PNG")
-        return markups_record(self.names, landmarks.world_mm)
 
 
 class LandmarkTable:

@@ -13,11 +13,10 @@ from monai.transforms import (
     ResizeWithPadOrCropd,
     ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
-    Spacingd,
     Transform,
 )
 
-from medsynth_ext.transforms import CheckCTd, CheckModalityd, CheckSameGridd
+from medsynth_ext.transforms import CheckCTd, CheckModalityd, CheckSameGridd, ScanSpacingd
 
 __all__ = ["ScanPreparation"]
 
@@ -62,7 +61,7 @@ class ScanPreparation(Compose):
             *([CheckCTd(ct)] if ct else []),
             *([CheckSameGridd(keys)] if len(keys) > 1 else []),
             Orientationd(keys, axcodes="PLS", labels=None),
-            Spacingd(keys, pixdim=(spacing_mm, spacing_mm, -1.0), mode="bilinear", padding_mode="border"),
+            ScanSpacingd(keys, pixdim=(spacing_mm, spacing_mm, -1.0), mode="bilinear", padding_mode="border"),
         ]
         if mr:
             low, high = percentiles

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 
 from medsynth_ext.data.files import check_writable, replacing
 from medsynth_ext.data.nifti import nifti_image, save_nifti
@@ -30,6 +31,7 @@ class SegmentationWriter:
     Args:
         output_dir: folder for the results; made when it is not there.
         names: name of every channel (``LabelTable.target_names``).
+        values: label value of every channel in the file (``LabelTable.target_values``); the channel when ``None``.
         save_posteriors: also write ``<case>_post.nii.gz`` (float32, network grid, channels last).
         save_resampled: also write ``<case>_resampled.nii.gz``, the scan as the network sees it.
         save_overlay: write ``<case>.png``.
@@ -41,6 +43,7 @@ class SegmentationWriter:
         output_dir: str | os.PathLike,
         names: Sequence[str],
         *,
+        values: Sequence[int] | None = None,
         save_posteriors: bool = False,
         save_resampled: bool = False,
         save_overlay: bool = True,
@@ -48,6 +51,7 @@ class SegmentationWriter:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = list(names)
+        self.values = torch.tensor(list(range(len(self.names)) if values is None else values), dtype=torch.int32)
         self.save_posteriors = save_posteriors
         self.save_resampled = save_resampled
         self.save_overlay = save_overlay
@@ -69,12 +73,14 @@ class SegmentationWriter:
             self.write({**batch, **output})
 
     def write(self, data: Mapping[str, Any]) -> None:
-        """Write the results of one scan: ``image``, ``pred``, ``volumes_mm3`` and, when kept, ``posteriors``."""
+        """Write the results of one scan: ``image``, ``pred`` (channel numbers), ``volumes_mm3`` and, when kept,
+        ``posteriors``.
+        """
         pred = data["pred"]
         source = Path(str(pred.meta["filename_or_obj"]))
         case = scan_name(source)
         header = nib.load(source).header
-        labels = nifti_image(pred, np.int32, like=header)
+        labels = nifti_image(self._with_values(pred), np.int32, like=header)
         save_nifti(labels, self.output_dir / f"{case}_seg.nii.gz")
         if self.save_posteriors:
             posteriors = nifti_image(data["posteriors"], np.float32, like=header)
@@ -90,6 +96,10 @@ class SegmentationWriter:
         self.rows.append((case, [float(v) for v in torch.as_tensor(data["volumes_mm3"])]))
         with replacing(self.output_dir / "volumes.csv") as temporary:
             self._write_table(temporary)
+
+    def _with_values(self, channels: MetaTensor) -> MetaTensor:
+        values = self.values.to(channels.device)[channels.as_tensor().long()]
+        return MetaTensor(values, meta=channels.meta)
 
     def _write_table(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
