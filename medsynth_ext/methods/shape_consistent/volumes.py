@@ -139,6 +139,11 @@ class JointVolumes(Dataset):
                     f"volumes must have one size after the preprocessing, {first[0]} has {first[1]}, {path} {shape}"
                 )
 
+    def labelled(self, domain: str) -> tuple[Tensor, Tensor]:
+        """All labelled volumes of ``a`` or ``b`` within the limit, and their labels, (N, 1, *S) each."""
+        images, labels = zip(*(self._volume(domain, index) for index in self.taught[domain]), strict=True)
+        return torch.stack(images), torch.stack(labels)
+
     def _volume(self, domain: str, index: int) -> tuple[Tensor, Tensor | None]:
         key = domain, index
         if key not in self._volumes:

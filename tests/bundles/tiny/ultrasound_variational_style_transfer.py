@@ -17,6 +17,13 @@ def train(folder: Path) -> dict[str, Any]:
     return {"dataset_dir": str(folder), **NETWORK, **settings}
 
 
+def distributed(folder: Path) -> dict[str, Any]:
+    """Two frames for validation, one for each process; batch norm takes its statistics over all of them."""
+    settings = {**train(folder), "samples_per_epoch": 8, "epochs": 2}
+    del settings["batch_size"]  # the test's own: 2 for one process, 1 for each of two
+    return settings
+
+
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
     """Two other frames, and the weights of the short training."""
     for path in write_frames(folder, count=2, first_seed=90, size=(40, 40), contents=("leg",)):

@@ -100,6 +100,10 @@ def test_a_scan_of_more_than_the_head_is_translated_with_a_warning(data: Path, w
     settings = {**tiny.NETWORK, "weights": str(weights), "dataset_dir": str(data / "mr/head_0.nii.gz")}
     with pytest.warns(FieldOfViewWarning, match="head-feet .* mm \\(trained on 100\\)"):
         run_loudly("inference.json", output_dir=str(tmp_path), field_mm=[300.0, 300.0, 100.0], **settings)
+    image: Any = nib.load(tmp_path / "head_0_sct.nii.gz")
+    planes = (np.asarray(nib.as_closest_canonical(image).dataobj) != -1024).any((0, 1))  # from the feet
+    assert not planes[: len(planes) // 3].any()
+    assert planes[-1]
 
 
 def run_loudly(config: str, **settings: Any) -> None:

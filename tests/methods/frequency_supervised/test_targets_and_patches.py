@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from medsynth_ext.losses import relativistic_generator
 from medsynth_ext.methods.frequency_supervised.bands import RestoreHUd
-from medsynth_ext.methods.frequency_supervised.field import CheckFieldd, FieldOfViewWarning, body_extent_mm
+from medsynth_ext.methods.frequency_supervised.field import (
+    CheckFieldd,
+    CropToFieldd,
+    FieldOfViewWarning,
+    body_extent_mm,
+)
 from medsynth_ext.methods.frequency_supervised.objective import BandObjective
 from medsynth_ext.methods.frequency_supervised.patches import draw_patch
 from medsynth_ext.methods.frequency_supervised.targets import HighBandd, low_pass
@@ -167,12 +172,32 @@ def test_a_body_larger_than_the_trainings_is_said_with_its_size() -> None:
     )
     assert body_extent_mm(image, (10, 10, 10)) == [100, 120, 360]
     with pytest.warns(
-        FieldOfViewWarning, match=r"a\.nii shows more .*: head-feet 360 mm \(trained on 200\); do not trust"
+        FieldOfViewWarning, match=r"a\.nii shows more .*: head-feet 360 mm \(trained on 200\); what lies below is left"
     ):
         CheckFieldd("image", field_mm=(150, 150, 200))({"image": scan})
+    with pytest.warns(FieldOfViewWarning, match=r"front-back 120 mm \(trained on 100\); do not trust"):
+        CheckFieldd("image", field_mm=(150, 100, 400))({"image": scan})
     with pytest.warns(FieldOfViewWarning, match=r"more air around the body .*: head-feet 400 mm \(trained on 360\)"):
-        CheckFieldd("image", field_mm=(200, 200, 360))({"image": scan})
+        CheckFieldd("image", field_mm=(200, 200, 360), cropped=False)({"image": scan})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        CheckFieldd("image", field_mm=(200, 200, 370))({"image": scan})
+        CheckFieldd("image", field_mm=(200, 200, 370), cropped=False)({"image": scan})
+        CheckFieldd("image", field_mm=(200, 200, 360))({"image": scan})
     assert body_extent_mm(torch.zeros(1, 4, 4, 4), (1, 1, 1)) == [0, 0, 0]
+
+
+def test_a_crop_keeps_the_field_below_the_vertex_and_a_wider_body_and_comes_back() -> None:
+    image = torch.zeros(1, 20, 20, 40)
+    image[:, 6:16, 2:18, 4:38] = torch.rand(1, 10, 16, 34, generator=torch.Generator().manual_seed(0)) + 1
+    scan = MetaTensor(image, affine=torch.diag(torch.tensor([10.0, 10.0, 10.0, 1.0])))
+    crop = CropToFieldd("image", field_mm=(140, 120, 200))
+    cut = crop({"image": scan})
+    # 14 planes around the middle of 6 to 16; all 16 of the body, which has more than 12; 20 down from plane 38
+    assert torch.equal(cut["image"].as_tensor(), image[:, 4:18, 2:18, 18:38])
+    assert cut["image"].affine[:3, 3].tolist() == [40.0, 20.0, 180.0]
+    back = crop.inverse(cut)["image"]
+    assert back.shape == image.shape
+    assert torch.equal(back[..., 18:38].as_tensor(), image[..., 18:38])
+    assert not back[..., :18].any()
+    whole = CropToFieldd("image", field_mm=(300, 300, 500))({"image": scan})["image"]
+    assert torch.equal(whole.as_tensor(), image)

@@ -100,6 +100,22 @@ def test_translations_lie_on_the_grid_of_the_scan(
         assert low <= values.min() < values.max() <= high
 
 
+def test_the_off_line_baseline_tunes_both_segmenters_and_nothing_else(
+    hearts: Path, networks: Path, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in networks.iterdir()}
+    options = {**TINY.VOLUMES, **TINY.NETWORKS, "epochs": 2, "decay_epochs": 1, "val_cases": 0, "labelled_mr": 1}
+    where = {"dataset_dir": str(hearts), "ckpt_dir": str(networks), "output_dir": str(tmp_path / "ada")}
+    run_workflow(BUNDLE, "ada.json", kind=None, **where, **options)
+    assert {path.name for path in (tmp_path / "ada").iterdir()} == {"segmenter_ct.pt", "segmenter_mr.pt"}
+    for modality in ("ct", "mr"):
+        tuned = torch.load(tmp_path / f"ada/segmenter_{modality}.pt", weights_only=True)
+        start = torch.load(networks / f"reference_{modality}.pt", weights_only=True)
+        assert tuned.keys() == start.keys()
+        assert any(not torch.allclose(tuned[k].float(), start[k].float(), atol=1e-5) for k in tuned)
+    assert {path.name: path.read_bytes() for path in networks.iterdir()} == before
+
+
 def test_segmentation_writes_labels_and_their_dice(hearts: Path, networks: Path, tmp_path: Path) -> None:
     options = {
         "dataset_dir": str(hearts / "mr/images"),
