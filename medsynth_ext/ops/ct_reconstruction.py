@@ -19,6 +19,7 @@ from medsynth_ext.ops.projector import check_projections, ct_backproject
 __all__ = ["ct_filter", "fbp", "fdk", "short_scan_weights"]
 
 _PIECE = 1 << 19  # samples that are transformed at once on the CPU
+_SAMPLES = 1 << 23  # of a scan, that are filtered before they are back-projected
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hamming", "hann")
 
 
@@ -95,8 +96,10 @@ def ct_filter(
     if not lines.numel():
         return proj.clone() if out is None else out
     pieces = lines.split(max(1, _PIECE // length)) if proj.device.type == "cpu" else (lines,)
+    if out is None and torch.is_grad_enabled() and proj.requires_grad:
+        return torch.cat([filtered(piece).contiguous() for piece in pieces]).reshape(proj.shape)
     if out is None:
-        return torch.cat([filtered(piece) for piece in pieces]).reshape(proj.shape)
+        out = torch.empty_like(proj, memory_format=torch.contiguous_format)
     for piece, target in zip(pieces, out.view(-1, cols).split(len(pieces[0])), strict=True):
         target.copy_(filtered(piece))
     return out
@@ -172,7 +175,8 @@ def _view_factors(geometry: CTGeometry, orbit: CircularOrbit, allow_limited: boo
         return steps, None
     if covered > 2 * math.pi + slack:
         raise ValueError(
-            f"the scan covers {math.degrees(covered):.1f} degrees, which is no whole number of turns; take a subset"
+            f"the scan covers {math.degrees(covered):.1f} degrees, which is no whole number of turns; take a subset "
+            "(angles are in radians)"
         )
     return steps, short_scan_weights(geometry)
 
@@ -191,26 +195,56 @@ def _reconstruct(
         check_out(out, (*lead, *geometry.vol_shape), proj.dtype, proj.device, (proj,))
     cols = geometry.det_shape[-1]
     factors, weights = _view_factors(geometry, orbit, limited)
+    if weights is not None and geometry.dims == 3:
+        weights = weights[:, None]
+    cosines = _cosines(geometry, orbit)
     tau = orbit.pixel_mm[0]
-    u = orbit.columns_mm(cols)
     if orbit.source_detector_mm is not None and orbit.source_origin_mm is not None:
-        far = orbit.source_detector_mm
-        tau *= orbit.source_origin_mm / far
-        squares = far * far + u * u
-        if geometry.dims == 3:
-            rows = geometry.det_shape[0]
-            v = (torch.arange(rows, dtype=torch.float64) - (rows - 1) / 2) * orbit.pixel_mm[1] + orbit.offset_mm[1]
-            squares = squares + (v * v)[:, None]
-        cosine = far / squares.sqrt()
-        proj = proj * cosine.to(proj)
-    if weights is not None:
-        proj = proj * (weights[:, None] if geometry.dims == 3 else weights).to(proj)
-    filtered = ct_filter(proj, tau, window=window, cutoff=cutoff)
-    if pad_rows:
-        edges = [filtered[..., i, None, :].expand(*filtered.shape[:-2], pad_rows, cols) for i in (0, -1)]
-        filtered = torch.cat([edges[0], filtered, edges[1]], -2)
-        geometry = replace(geometry, det_shape=(geometry.det_shape[0] + 2 * pad_rows, cols))
-    return ct_backproject(filtered, geometry, weight="fdk", scale=factors, out=out)
+        tau *= orbit.source_origin_mm / orbit.source_detector_mm
+    linked = torch.is_grad_enabled() and proj.requires_grad
+
+    def back(part: Tensor, some: CTGeometry, views: slice, target: Tensor | None) -> Tensor:
+        weighted = part
+        for factor in (cosines, None if weights is None else weights[views]):
+            if factor is not None:
+                weighted = weighted * factor.to(part)
+        reuse = weighted is not part and not linked
+        filtered = ct_filter(weighted, tau, window=window, cutoff=cutoff, out=weighted if reuse else None)
+        if pad_rows:
+            edges = [filtered[..., i, None, :].expand(*filtered.shape[:-2], pad_rows, cols) for i in (0, -1)]
+            filtered = torch.cat([edges[0], filtered, edges[1]], -2)
+            some = replace(some, det_shape=(geometry.det_shape[0] + 2 * pad_rows, cols))
+        return ct_backproject(filtered, some, weight="fdk", scale=factors[views], out=target)
+
+    # Some views at a time, so that scratch does not grow with their number; the graph of a gradient needs them all.
+    step = max(1, _SAMPLES // math.prod(geometry.det_shape))
+    if linked or torch.compiler.is_compiling() or step >= geometry.views:
+        return back(proj, geometry, slice(None), out)
+    total: Tensor | None = None
+    scratch: Tensor | None = None
+    for first in range(0, geometry.views, step):
+        views = slice(first, first + step)
+        part = proj.narrow(proj.ndim - geometry.dims, first, len(range(geometry.views)[views]))
+        if total is None:
+            total = back(part, geometry.subset(views), views, out)
+        else:
+            scratch = back(part, geometry.subset(views), views, scratch)
+            total += scratch
+    assert total is not None
+    return total
+
+
+def _cosines(geometry: CTGeometry, orbit: CircularOrbit) -> Tensor | None:  # ([rows,] cols) float64
+    """Of the angles between the rays and the central one; ``None`` for parallel beams."""
+    if orbit.source_detector_mm is None:
+        return None
+    u = orbit.columns_mm(geometry.det_shape[-1])
+    squares = orbit.source_detector_mm**2 + u * u
+    if geometry.dims == 3:
+        rows = geometry.det_shape[0]
+        v = (torch.arange(rows, dtype=torch.float64) - (rows - 1) / 2) * orbit.pixel_mm[1] + orbit.offset_mm[1]
+        squares = squares + (v * v)[:, None]
+    return orbit.source_detector_mm / squares.sqrt()
 
 
 @float32_inside("proj")

@@ -181,14 +181,25 @@ def test_views_are_independent_of_each_other() -> None:
     assert torch.equal(ops.ct_forward(x, some), ops.ct_forward(x, geometry)[:, [5, 2]])
 
 
-def test_scratch_does_not_grow_with_the_number_of_views() -> None:
+@pytest.mark.parametrize("operator", ["ct_forward", "ct_adjoint", "ct_backproject"])
+@pytest.mark.parametrize("kind", ["parallel2d", "cone3d"])
+def test_scratch_does_not_grow_with_the_number_of_views(kind: str, operator: str) -> None:
     memory = pytest.importorskip("benchmarks.memory")
 
     def peak(views: int) -> float:
-        geometry = CTGeometry.parallel2d(turn(views, math.pi), 64, 1.0, (256, 256))
-        x, out = torch.ones(256, 256), torch.empty(geometry.proj_shape)
-        ops.ct_forward(x, geometry, out=out)
-        return memory.extra_peak_mib(lambda: ops.ct_forward(x, geometry, out=out), torch.device("cpu"))
+        if kind == "cone3d":
+            far = {"source_origin_mm": 100.0, "source_detector_mm": 150.0}
+            geometry = CTGeometry.cone3d(turn(views), (16, 24), 2.0, (16, 16, 16), **far)
+        else:
+            geometry = CTGeometry.parallel2d(turn(views, math.pi), 64, 1.0, (128, 128))
+        to_volume = operator != "ct_forward"
+        shapes = (geometry.proj_shape, geometry.vol_shape)
+        source, out = torch.ones(shapes[not to_volume]), torch.empty(shapes[to_volume])
+        run = getattr(ops, operator)
+        run(source, geometry, out=out)
+        found = memory.extra_peak_mib(lambda: run(source, geometry, out=out), torch.device("cpu"))
+        assert found is not None
+        return found
 
     assert peak(2000) <= peak(100) + 1.0
 

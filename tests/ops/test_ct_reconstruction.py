@@ -11,11 +11,12 @@ from ct_scans import ellipsoid_lines, make, scans, turn
 from torch.autograd import gradcheck, gradgradcheck
 
 from medsynth_ext import ops
-from medsynth_ext.ops import CTGeometry, reference
+from medsynth_ext.ops import CTGeometry, ct_reconstruction, reference
 from medsynth_ext.ops.ct_reconstruction import WINDOWS
 
 MU = 0.02
 FAR = {"source_origin_mm": 600.0, "source_detector_mm": 1000.0}
+SHORT_FAN = CTGeometry.fan2d(turn(360), 61, 3.0, (24, 20), spacing_mm=4.0, **FAR).short_scan()
 
 
 def rel(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -200,6 +201,41 @@ def test_meta_empty_out_and_batches(device: torch.device) -> None:
     want = ops.ct_filter(y, 1.0)
     assert ops.ct_filter(y, 1.0, out=y) is y
     assert torch.equal(y, want)
+
+
+@pytest.mark.parametrize("geometry", [scans()["cone3d"], SHORT_FAN, scans()["parallel3d"]], ids=lambda g: g.kind)
+def test_some_views_at_a_time_are_the_whole(geometry: CTGeometry, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, y = make(geometry, torch.float64, (2, 1))
+    method = functools.partial(ops.fdk, pad_rows=1) if geometry.kind == "cone3d" else ops.fbp
+    whole = method(y, geometry)
+    monkeypatch.setattr(ct_reconstruction, "_SAMPLES", 2 * math.prod(geometry.det_shape))
+    torch.testing.assert_close(method(y, geometry), whole, rtol=0, atol=1e-12)
+    out = torch.empty_like(whole)
+    assert method(y, geometry, out=out) is out
+    torch.testing.assert_close(out, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["parallel2d", "cone3d"])
+def test_scratch_of_a_reconstruction_does_not_grow_with_the_number_of_views(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = pytest.importorskip("benchmarks.memory")
+    monkeypatch.setattr(ct_reconstruction, "_SAMPLES", 1 << 18)
+
+    def peak(views: int) -> float:
+        if kind == "cone3d":
+            angles, method = turn(views), ops.fdk
+            geometry = CTGeometry.cone3d(angles, (48, 48), 3.0, (24, 24, 24), spacing_mm=2.0, **FAR)
+        else:
+            angles, method = turn(views, math.pi), ops.fbp
+            geometry = CTGeometry.parallel2d(angles, 1024, 0.1, (64, 64))
+        y, out = torch.ones(geometry.proj_shape), torch.empty(geometry.vol_shape)
+        method(y, geometry, out=out)
+        found = memory.extra_peak_mib(lambda: method(y, geometry, out=out), torch.device("cpu"))
+        assert found is not None
+        return found
+
+    assert peak(2000) <= peak(400) + 1.0
 
 
 @pytest.mark.parametrize("name", ["parallel2d", "fan2d", "cone3d"])

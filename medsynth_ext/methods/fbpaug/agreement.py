@@ -36,17 +36,20 @@ def mask_volume_ml(mask: np.ndarray, affine: np.ndarray) -> float:
 def compare_masks(masks_a: str | Path, masks_b: str | Path, output_dir: str | Path) -> dict[str, Any]:
     """Compare masks of equal file name and write ``agreement.csv`` (a row per patient) and ``agreement.json``.
 
+    A scan and what ``rekernel`` made of it count as one patient.
+
     A row has the Dice of the two masks (empty where both are empty), both volumes, their mean and difference (the axes
     of a Bland-Altman plot). The summary has means, the bias and the limits of agreement, and how many pairs were empty.
 
     Raises:
         ScanError: when no name is in both folders, or the two masks of a patient have other sizes or affines.
     """
-    ours = {path.name: path for path in find_scans(masks_a)}
-    others = {path.name: path for path in find_scans(masks_b)}
+    ours, others = ({path.name.replace("_rekernel", ""): path for path in find_scans(m)} for m in (masks_a, masks_b))
     names = sorted(ours.keys() & others.keys())
     if not names:
-        raise ScanError(f"no file name is in both {masks_a} and {masks_b}")
+        raise ScanError(
+            f"no file name is in both {masks_a} and {masks_b}; the first ones are {min(ours)} and {min(others)}"
+        )
     rows: list[dict[str, Any]] = []
     for name in names:
         a, b = (nib.load(folder[name]) for folder in (ours, others))

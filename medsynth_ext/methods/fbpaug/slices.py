@@ -39,7 +39,10 @@ class SliceSet(Dataset):
             ValueError: without a case, or for a case whose slices have another size than the first one's.
         """
         if not self.data:
-            raise ValueError("there is no case to train with: wanted DIR/images/NAME.nii.gz and DIR/labels/NAME.nii.gz")
+            raise ValueError(
+                "there is no case to train with: wanted more pairs DIR/images/NAME.nii.gz, DIR/labels/NAME.nii.gz "
+                "than are kept for validation"
+            )
         if self.images:
             return
         for case in tqdm(self.data, desc="reading cases", leave=False):

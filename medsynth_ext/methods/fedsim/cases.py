@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from medsynth_ext.data.scans import find_scans
+from medsynth_ext.data.scans import ScanError, check_header, find_scans
 
-__all__ = ["find_site_cases", "find_training_pairs"]
+__all__ = ["find_site_cases", "find_training_pairs", "read_case"]
 
 
 def find_site_cases(folder: str | Path) -> list[dict[str, str]]:
@@ -36,6 +39,30 @@ def find_training_pairs(folder: str | Path) -> list[dict[str, str]]:
         pairs = [{key: str(Path(folder) / f"{name}_{end}.nii.gz") for key, end in _ENDS} for name in sorted(names)]
         return [pair for pair in pairs if all(Path(path).is_file() for path in pair.values())]
     return [case for case in find_site_cases(folder) if "label" in case]
+
+
+def read_case(
+    case: Mapping[str, str], transform: Callable[[Mapping[str, str]], Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """A case's transformed ``image`` and, when it has one, ``label``.
+
+    Raises:
+        ScanError: for files that cannot be read or used; names them.
+    """
+    files = [case[key] for key in ("image", "label") if key in case]
+    for path in files:
+        check_header(path)
+    try:
+        return transform(dict(case))
+    except (OSError, EOFError, RuntimeError, zlib.error) as error:  # MONAI wraps what a transform raises
+        root: BaseException = error
+        while not isinstance(root, ScanError) and root.__cause__ is not None:
+            root = root.__cause__
+        if isinstance(root, ScanError):
+            raise root from error
+        if isinstance(root, OSError | EOFError | zlib.error):
+            raise ScanError(f"{' and '.join(files)} cannot be read: {root}") from error
+        raise
 
 
 _ENDS = (("image", "ct"), ("label", "label"))

@@ -113,7 +113,7 @@ class FederatedHospital:
             raise ValueError("a simulator needs the Gaussian of the latents; set pool_latents")
         self.site.model.load_state_dict(dict(state))
         pooled = LatentGaussian(gaussian.mean, gaussian.covariance, gaussian.count, shrinkage=self.site.shrinkage)
-        weights = SimulatorWeights(self.site.model, self.site.generator, pooled)
+        weights = SimulatorWeights(self.site.model, self.site.generator, pooled, self.site.fixed_material)
         with replacing(folder / "simulator.pt") as temporary:
             torch.save(half_state_dict(weights), temporary)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medsynth_ext.data.files import replacing
+from medsynth_ext.methods.fedsim.writer import save_volume
 from medsynth_ext.phantoms.heart_rendering import render_heart_ct
 from medsynth_ext.phantoms.whole_heart import WholeHeartPhantom, whole_heart_phantom
 
@@ -70,5 +69,4 @@ def write_label_maps(folder: str | Path, *, cases: int = 20, size: int = 64, see
 
 
 def _write(path: Path, values: Tensor, phantom: WholeHeartPhantom) -> None:
-    with replacing(path) as temporary:
-        nib.save(nib.Nifti1Image(values.contiguous().numpy(), np.asarray(phantom.affine, dtype=np.float64)), temporary)
+    save_volume(path, values, np.asarray(phantom.affine, dtype=np.float64))

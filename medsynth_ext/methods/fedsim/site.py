@@ -113,6 +113,9 @@ class Site:
         if self.optimizers:
             return
         self.volumes.load()
+        if self.fixed_material is not None:
+            labelled = self.volumes.labelled
+            self.fixed_material.learn_background(self.volumes.images[labelled], self.volumes.part_maps(labelled))
         self.latents = LatentTable(len(self.volumes), self.model.latent, seed=self.seed).to(self.device)
         networks = {"latent": self.latents, "generator": self.generator, "discriminator": self.loss.discriminator}
         for phase, rates in self.rates.items():

@@ -70,6 +70,6 @@ def finish(site: Site, path: str | Path, *, labelled_only: bool = False) -> None
         labelled_only: fit the Gaussian to labelled volumes alone, when there was no semi-supervised stage.
     """
     gaussian = site.latent_gaussian(labelled_only=labelled_only)
-    weights = SimulatorWeights(site.model, site.generator, gaussian)
+    weights = SimulatorWeights(site.model, site.generator, gaussian, site.fixed_material)
     with replacing(path) as temporary:
         torch.save(half_state_dict(weights), temporary)

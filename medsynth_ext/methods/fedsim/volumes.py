@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from medsynth_ext.methods.fedsim.cases import read_case
 from medsynth_ext.methods.fedsim.parts import PART_NAMES
 
 __all__ = ["SiteDataError", "SiteVolumes"]
@@ -68,6 +69,7 @@ class SiteVolumes:
 
         Raises:
             SiteDataError: without a case, without a label, or for a case that does not fit.
+        ScanError: for a file that cannot be read or used.
         """
         if self.parts:
             return
@@ -79,7 +81,7 @@ class SiteVolumes:
         for i, case in enumerate(tqdm(self.data, desc=f"reading {self.name}", leave=False)):
             use = "label" in case and (self.limit is None or i < self.limit)
             # The label also tells where the heart is, so it is read even where it is not used.
-            item = self.transform(dict(case))
+            item = read_case(case, self.transform)
             images.append(torch.as_tensor(np.asarray(item["image"])).float())
             labels.append(torch.as_tensor(np.asarray(item["label"])) if use else None)
             if tuple(images[-1].shape) != (1, self.size, self.size, self.size):

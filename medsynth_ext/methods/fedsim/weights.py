@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from medsynth_ext.engines import LatentGaussian
+from medsynth_ext.methods.fedsim.fixed_material import FixedMaterial
 from medsynth_ext.methods.fedsim.model import HeartModel
 
 __all__ = ["SimulatorWeights"]
@@ -20,6 +21,7 @@ class SimulatorWeights(nn.Module):
         model: shared networks.
         generator: of a site.
         gaussian: to begin with; the standard normal distribution by default.
+        fixed_material: of a simulator without a learned one; only a mean background has a state.
     """
 
     latent_mean: Tensor
@@ -27,10 +29,17 @@ class SimulatorWeights(nn.Module):
     latent_count: Tensor
     latent_shrinkage: Tensor
 
-    def __init__(self, model: HeartModel, generator: nn.Module, gaussian: LatentGaussian | None = None) -> None:
+    def __init__(
+        self,
+        model: HeartModel,
+        generator: nn.Module,
+        gaussian: LatentGaussian | None = None,
+        fixed_material: FixedMaterial | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.generator = generator
+        self.fixed_material = fixed_material
         size = model.latent
         self.register_buffer("latent_mean", torch.zeros(size))
         self.register_buffer("latent_covariance", torch.eye(size))

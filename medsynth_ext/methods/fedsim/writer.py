@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from medsynth_ext.data.files import check_writable, replacing
 from medsynth_ext.methods.fedsim.generation import GeneratedCase, HeartSimulator
 
-__all__ = ["file_hash", "generate_cases", "write_stl"]
+__all__ = ["file_hash", "generate_cases", "save_volume", "write_stl"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,11 @@ def _save(path: Path, values: Tensor, fov_mm: float) -> None:
     voxel = fov_mm / count
     affine = np.diag([voxel, voxel, voxel, 1.0])
     affine[:3, 3] = -voxel * (count - 1) / 2
+    save_volume(path, values, affine)
+
+
+def save_volume(path: Path, values: Tensor, affine: np.ndarray) -> None:  # (X, Y, Z), (4, 4) mm
+    """Write a NIfTI file in one go."""
     image = nib.Nifti1Image(values.contiguous().numpy(), affine)
     image.header.set_xyzt_units("mm")
     with replacing(path) as temporary:

@@ -74,8 +74,6 @@ def prepare_label_maps(
     known = {int(value): str(name) for value, name in names.items()}
     table = sub_label_table(known, background=max(backgrounds), foreground=foreground, stride=stride)
     LabelTable.from_dict(table)  # refuses a table that would be of no use
-    with replacing(folder / "labels.json") as temporary:
-        temporary.write_text(json.dumps(table, indent=4) + "\n", encoding="utf-8")
     versions = list(backgrounds) if split else [1]
     changed = {int(old): int(new) for old, new in (rename or {}).items()}
     files: list[Path] = []
@@ -88,23 +86,28 @@ def prepare_label_maps(
                 path = folder / "maps" / f"{case}_n{background:02d}.nii.gz"
                 result, parts = labels.int(), list[SubLabel]()
                 if split:
-                    result, parts = split_labels(
-                        image,
-                        labels,
-                        background=background,
-                        foreground=foreground,
-                        stride=stride,
-                        seed=seed + number,
-                        iterations=iterations,
-                        variance_floor=variance_floor,
-                        least_voxels=least_voxels,
-                    )
+                    try:
+                        result, parts = split_labels(
+                            image,
+                            labels,
+                            background=background,
+                            foreground=foreground,
+                            stride=stride,
+                            seed=seed + number,
+                            iterations=iterations,
+                            variance_floor=variance_floor,
+                            least_voxels=least_voxels,
+                        )
+                    except ValueError as error:
+                        raise ValueError(f"{pair['image']}: {error}") from error
                 with replacing(path) as temporary:
                     nib.save(nib.Nifti1Image(result.numpy().astype(np.int16), affine), temporary)
                 files.append(path)
                 rows += [_row(path.name, part, known) for part in parts]
                 bar.update()
     _write_report(folder / "report.csv", rows)
+    with replacing(folder / "labels.json") as temporary:
+        temporary.write_text(json.dumps(table, indent=4) + "\n", encoding="utf-8")
     return files
 
 
@@ -132,6 +135,8 @@ def _read(
     for old, new in rename.items():
         out[values == old] = new
     unknown = sorted(set(out.unique().tolist()) - {0, *names})
+    if not bool(out.any()):
+        raise ValueError(f"{pair['label']} holds nothing but background")
     if unknown:
         raise ValueError(f"{pair['label']}: the labels {unknown} are not in names; add them there or to rename")
     return image[0].float(), out, affine

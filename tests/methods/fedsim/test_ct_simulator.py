@@ -65,3 +65,22 @@ def test_fixed_material_is_the_table_seen_by_the_scanner() -> None:
     assert tissue[1, 0, 5, 5, 5] == pytest.approx(0.280)
     assert tissue[0, 0, 0, 0, 0] == pytest.approx(0.040)
     assert material(parts)[0, 0, 5, 5, 5] == pytest.approx(0.110, abs=0.03)
+
+
+def test_mean_background_is_what_the_volumes_show_outside_their_hearts() -> None:
+    material = FixedMaterial(CTSimulator(8, views=8, pitch=1.0), background="mean")
+    parts = torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)
+    parts[:, 0, 3] = 2
+    parts[1, 0, 4] = 2
+    images = torch.stack([torch.full((1, 8, 8, 8), 0.2), torch.full((1, 8, 8, 8), -0.6)])
+    images[parts > 0] = 0.9
+    with pytest.raises(ValueError, match="the mean background is not known"):
+        material.tissue(parts)
+    material.learn_background(images, parts)
+    tissue = material.tissue(torch.full((1, 1, 8, 8, 8), 2, dtype=torch.uint8).index_fill(2, torch.arange(7), 0))
+    assert tissue[0, 0, 7].unique().tolist() == pytest.approx([0.110])  # the part
+    assert tissue[0, 0, 0].unique().tolist() == pytest.approx([-0.2])  # both volumes
+    assert tissue[0, 0, 4].unique().tolist() == pytest.approx([0.2])  # the only one that shows no heart there
+    assert tissue[0, 0, 3].unique().tolist() == pytest.approx([0.040])  # nobody: the table
+    with pytest.raises(ValueError, match="background must be 'uniform' or 'mean', got 'none'"):
+        FixedMaterial(CTSimulator(8, views=8), background="none")

@@ -12,15 +12,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
+from medsynth_ext.data.scans import ScanError
 from medsynth_ext.engines import LatentGaussian
-from medsynth_ext.handlers import half_state_dict, load_weights
-from medsynth_ext.methods.fedsim.cases import find_training_pairs
+from medsynth_ext.handlers import WeightsError, half_state_dict, load_weights
+from medsynth_ext.methods.fedsim.cases import find_site_cases, find_training_pairs
 from medsynth_ext.methods.fedsim.ct_simulator import CTSimulator
 from medsynth_ext.methods.fedsim.fixed_material import FixedMaterial
 from medsynth_ext.methods.fedsim.generation import HeartSimulator
 from medsynth_ext.methods.fedsim.model import HeartModel
-from medsynth_ext.methods.fedsim.rerendering import rerender
+from medsynth_ext.methods.fedsim.rerendering import rerender, rerender_cases
 from medsynth_ext.methods.fedsim.spade import SpadeGenerator
 from medsynth_ext.methods.fedsim.weights import SimulatorWeights
 from medsynth_ext.methods.fedsim.writer import file_hash, generate_cases
@@ -147,6 +149,22 @@ def test_weights_hold_networks_and_gaussian(parts, tmp_path: Path, make_model) -
     assert (image - want).abs().mean() < 0.02
 
 
+def test_a_mean_background_travels_with_the_weights(parts, tmp_path: Path, make_model) -> None:
+    def fixed() -> FixedMaterial:
+        return FixedMaterial(CTSimulator(32, views=16, pitch=1.0), background="mean")
+
+    known, fresh = fixed(), fixed()
+    known.learn_background(torch.rand(1, 1, 32, 32, 32) - 0.5, torch.zeros(1, 1, 32, 32, 32, dtype=torch.uint8))
+    torch.save(half_state_dict(SimulatorWeights(*parts, gaussian(), known)), tmp_path / "simulator.pt")
+    generator = SpadeGenerator(size=32, features=2, hidden=4)
+    load_weights(SimulatorWeights(make_model(), generator, fixed_material=fresh), tmp_path / "simulator.pt")
+    assert torch.equal(fresh.background, known.background)
+    image = simulator(parts, fixed_material=fresh, blend="alpha").generate(0).image
+    assert torch.equal(image, simulator(parts, fixed_material=known, blend="alpha").generate(0).image)
+    with pytest.raises(WeightsError, match=r"fixed_material\.background"):
+        load_weights(SimulatorWeights(make_model(), generator), tmp_path / "simulator.pt")
+
+
 def test_patients_are_shown_by_another_generator(parts) -> None:
     _, generator = parts
     hearts = (torch.rand(2, 1, 32, 32, 32) > 0.7).float()
@@ -154,3 +172,37 @@ def test_patients_are_shown_by_another_generator(parts) -> None:
     shown = rerender(generator, material, hearts)
     assert shown.shape == (2, 1, 32, 32, 32)
     assert not torch.allclose(shown[0], shown[1])
+
+
+def test_rerendered_patients_keep_labels_names_and_grid(parts, tmp_path: Path, caplog) -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = 5.0
+    label = torch.zeros(1, 32, 32, 32)
+    label[0, 8:20, 8:20, 8:20] = 3
+
+    for folder, value in (("images", 0.5), ("labels", label[0].numpy())):
+        (tmp_path / folder).mkdir()
+        for name, sign in (("one", 1), ("two", -1)):
+            data = (np.full((32, 32, 32), sign * value) if folder == "images" else value).astype(np.float32)
+            nib.save(nib.Nifti1Image(data, affine), tmp_path / folder / f"{name}.nii.gz")
+    transform = Compose([LoadImaged(("image", "label")), EnsureChannelFirstd(("image", "label"))])
+    cases = find_site_cases(tmp_path)
+    cases.append({"image": "three.nii.gz"})
+    out = tmp_path / "out"
+    assert rerender_cases(cases, transform, parts[1], out, coarse=8) == ["one.nii.gz", "two.nii.gz"]
+    assert "three.nii.gz has no label" in caplog.text
+    pairs = find_training_pairs(out)
+    assert [Path(pair["label"]).name for pair in pairs] == ["one.nii.gz", "two.nii.gz"]
+    found = nib.load(pairs[0]["label"])
+    assert np.allclose(found.affine, affine)
+    assert np.array_equal(np.asarray(found.dataobj), label[0].numpy())
+    image = nib.load(pairs[0]["image"])
+    want = rerender(parts[1], torch.full((1, 1, 8, 8, 8), 0.5), (label[None] > 0).float())
+    assert image.get_data_dtype() == np.int16
+    assert np.array_equal(np.asarray(image.dataobj), (1000 * want[0, 0]).round().numpy())
+    with pytest.raises(ValueError, match="no labelled patient among 1"):
+        rerender_cases(cases[2:], transform, parts[1], out, coarse=8)
+    damaged = tmp_path / "images/one.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    with pytest.raises(ScanError, match=r"images/one\.nii\.gz and .*labels/one\.nii\.gz cannot be read: Compressed"):
+        rerender_cases(cases, transform, parts[1], out, coarse=8)

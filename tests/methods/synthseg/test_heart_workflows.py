@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bundle_workflows import run_workflow
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
 from medsynth_ext.methods.synthseg.heart_cases import MODALITIES, heart_image, write_heart_cases
 from medsynth_ext.methods.synthseg.labels import LabelTable
+from medsynth_ext.methods.synthseg.preparation import prepare_label_maps
 from medsynth_ext.phantoms.whole_heart import whole_heart_phantom
 
 BUNDLE = Path(__file__).resolve().parents[3] / "bundles/synthseg_heart_segmentation"
@@ -137,6 +140,25 @@ def test_wrong_labels_are_named(cases, tmp_path, settings, message):
         )
     text = str(error.value) + str(error.value.__cause__)
     assert re.search(message, text)
+
+
+@pytest.mark.parametrize(
+    ("voxel", "label", "message"),
+    [(math.nan, 1, r"one\.nii\.gz: the image must be finite"), (5.0, 0, r"one\.nii\.gz holds nothing but background")],
+)
+def test_a_pair_of_no_use_is_named_and_no_table_is_left(tmp_path, voxel, label, message):
+    image = np.random.default_rng(0).normal(50, 5, (8, 8, 8)).astype(np.float32)
+    image[2, 2, 2] = voxel
+    labels = np.zeros(image.shape, np.int16)
+    labels[3:6, 3:6, 3:6] = label
+    for kind, data in (("images", image), ("labels", labels)):
+        (tmp_path / kind).mkdir()
+        nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / kind / "one.nii.gz")
+    pairs = [{key: str(tmp_path / f"{key}s" / "one.nii.gz") for key in ("image", "label")}]
+    load = Compose([LoadImaged(("image", "label")), EnsureChannelFirstd(("image", "label"))])
+    with pytest.raises(ValueError, match=message):
+        prepare_label_maps(pairs, tmp_path / "out", load=load, names={1: "organ"}, backgrounds=[2])
+    assert not list((tmp_path / "out").rglob("*.*"))
 
 
 def test_no_pairs_is_said(tmp_path):
