@@ -45,8 +45,8 @@ class CycleStep:
 
     The output has every term, ``loss`` of the generators, and the images: ``image`` of a and its translation ``pred``,
     ``image_b`` and its translation ``pred_a``. Networks, optimisers and pools belong into the checkpoint:
-    :meth:`checkpoint_objects` names them all. With several processes each has pools of its own, and a checkpoint holds
-    those of the first.
+    :meth:`checkpoint_objects` names them all. With several processes the pools are those of the whole batch, see
+    :class:`medsynth_ext.engines.ImagePool`.
 
     Args:
         generators: from a to b, and from b to a; they keep the size and the range of the images.

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medsynth_ext.engines.processes import gather_batch, rank_and_world
+
 __all__ = ["ImagePool"]
 
 
@@ -15,7 +17,8 @@ class ImagePool:
 
     Until the pool is full, every new image is kept and handed on. Then a new one is handed on as it is or, with
     probability one half, takes the place of a random earlier one, which is handed on instead. The state holds the
-    images and that of the draws, so that a training that goes on from a checkpoint draws what it would have drawn.
+    images and that of the draws, so that a training that goes on from a checkpoint draws what it would have drawn. With
+    several processes each holds the same pool, that of all their images, and gets what falls to its own.
 
     Args:
         capacity: number of images; 0 hands on the new ones alone.
@@ -37,7 +40,8 @@ class ImagePool:
         images = images.detach()
         if self.capacity == 0:
             return images
-        return torch.stack([self._exchange(image) for image in images])
+        rank, world = rank_and_world()
+        return torch.stack([self._exchange(image) for image in gather_batch(images)]).chunk(world)[rank]
 
     def _exchange(self, image: Tensor) -> Tensor:
         if len(self.images) < self.capacity:

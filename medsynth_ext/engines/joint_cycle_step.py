@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medsynth_ext.engines.cycle_step import CycleStep, frozen
+from medsynth_ext.engines.processes import gather_batch
 from medsynth_ext.engines.stages import Stages
 from medsynth_ext.engines.trainer import StepTrainer
 
@@ -150,10 +151,15 @@ class JointCycleStep(CycleStep):
         return terms, fakes
 
     def _labelled_loss(self, network: nn.Module, fake: Tensor, source: DomainBatch) -> Tensor:
-        """Loss on images that were generated from ``source``, as far as that is labelled."""
-        if not bool(source.labelled.any()):
+        """Loss on images that were generated from ``source``, as far as that is labelled.
+
+        Where the processes have more or fewer labelled ones, the mean over processes is that over all of these.
+        """
+        labelled = source.labelled
+        share = labelled.sum() / gather_batch(labelled.sum()[None]).float().mean().clamp(min=1e-9)
+        if not bool(labelled.any()):
             return fake.new_zeros(())
-        return self.segmentation_loss(network(fake[source.labelled]).float(), source.label[source.labelled])
+        return share * self.segmentation_loss(network(fake[labelled]).float(), source.label[labelled])
 
     def _teach(
         self, engine: StepTrainer, fakes: tuple[Tensor, Tensor] | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from medsynth_ext.engines.processes import gather_batch
+
 __all__ = ["KL_FORMS", "gaussian_kl"]
 
 KL_FORMS = ("exact", "paper")
@@ -19,7 +21,7 @@ def gaussian_kl(mean: Tensor, deviation: Tensor, *, form: str = "exact", free_bi
         mean: of every entry.
         deviation: of every entry, above 0.
         form: ``exact`` or ``paper``.
-        free_bits: an entry's divergence, averaged over the batch, counts only above this.
+        free_bits: an entry's divergence, averaged over the batch of all processes, counts only above this.
 
     Raises:
         ValueError: for another form or negative free bits.
@@ -36,5 +38,5 @@ def gaussian_kl(mean: Tensor, deviation: Tensor, *, form: str = "exact", free_bi
     squared = mean**2 / variance if form == "paper" else mean**2
     entries = 0.5 * (squared + variance - variance.log() - 1)
     if free_bits > 0:
-        entries = entries.mean(0).clamp_min(free_bits)
+        entries = gather_batch(entries).mean(0).clamp_min(free_bits)
     return entries.mean()

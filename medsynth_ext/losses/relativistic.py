@@ -1,10 +1,14 @@
-"""The relativistic average form of a GAN: real images must look more real than generated ones do on average."""
+"""The relativistic average form of a GAN: real images must look more real than generated ones do on average.
+
+Averages are those of the batch of all processes.
+"""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from medsynth_ext.engines.processes import gather_batch
 
 __all__ = ["relativistic_discriminator", "relativistic_generator"]
 
@@ -35,4 +39,4 @@ def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     if real.shape != fake.shape:
         raise ValueError(f"real and fake logits must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}")
     real, fake = real.float(), fake.float()
-    return real - torch.mean(fake), fake - torch.mean(real)
+    return real - gather_batch(fake).mean(), fake - gather_batch(real).mean()

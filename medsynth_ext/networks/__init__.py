@@ -5,6 +5,7 @@ from medsynth_ext.networks.feature_network import FeatureClassifier, FeatureNetw
 from medsynth_ext.networks.gaussian_codes import draw_codes
 from medsynth_ext.networks.hrnet import HRNet
 from medsynth_ext.networks.initialisation import xavier_init
+from medsynth_ext.networks.join_processes import join_processes
 from medsynth_ext.networks.patch_discriminator import MultiScaleDiscriminator, PatchDiscriminator
 from medsynth_ext.networks.resnet_generator import ResnetGenerator
 from medsynth_ext.networks.unet_generator import UNetGenerator
@@ -23,5 +24,6 @@ __all__ = [
     "adain",
     "channel_statistics",
     "draw_codes",
+    "join_processes",
     "xavier_init",
 ]

@@ -132,23 +132,3 @@ def test_a_killed_training_goes_on_with_the_same_loss_curve(trained, tmp_path):
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     assert loss_curve(tmp_path) == whole
-
-
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns(trained, tmp_path):
-    if not hasattr(trained.tiny, "distributed"):
-        pytest.skip("the bundle has no multi_gpu_train.json")
-    settings = trained.tiny.distributed(tmp_path / "data")
-    one = tmp_path / "one"
-    run_workflow(trained.bundle, "train.json", output_dir=str(one), ckpt_dir=str(one), batch_size=2, **settings)
-    two = tmp_path / "two"
-    overrides = {"bundle_root": str(trained.bundle), "output_dir": str(two), "ckpt_dir": str(two), "batch_size": 1}
-    (tmp_path / "tiny.json").write_text(json.dumps(overrides | settings))
-    configs = [str(trained.bundle / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    command += ["monai.bundle", "run", "--config_file", str([*configs, str(tmp_path / "tiny.json")])]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    single, double = loss_curve(one), loss_curve(two)
-    assert [iteration for iteration, _ in double] == [iteration for iteration, _ in single]
-    assert [loss for _, loss in double] == pytest.approx([loss for _, loss in single], rel=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medsynth_ext.engines.processes import gather_batch
 from medsynth_ext.losses.jensen_shannon import jensen_shannon
 from medsynth_ext.methods.dag.network import DAGOutput
 
@@ -15,7 +16,11 @@ def shape_distance(
     points: Tensor,  # (B, N, 2) normalised
     target: Tensor,  # (B, N, 2) normalised, NaN where not visible
 ) -> Tensor:  # scalar
-    """Mean of ``|dy| + |dx|`` over the visible points, in widths of the image; 0 when none is visible."""
+    """Mean of ``|dy| + |dx|`` over the visible points, in widths of the image; 0 when none is visible.
+
+    The points are those of the batch of all processes, which may see different numbers of them.
+    """
+    points, target = gather_batch(points), gather_batch(target)
     visible = ~target.isnan().any(-1)
     distance = (points.float() - torch.where(visible[..., None], target, 0.0).float()).abs().sum(-1) / 2
     return (distance * visible).sum() / visible.sum().clamp(min=1)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medsynth_ext.methods.fedsim.writer import save_volume
+from medsynth_ext.data.nifti import nifti_image, save_nifti
 from medsynth_ext.phantoms.heart_rendering import render_heart_ct
 from medsynth_ext.phantoms.whole_heart import WholeHeartPhantom, whole_heart_phantom
 
@@ -69,4 +70,5 @@ def write_label_maps(folder: str | Path, *, cases: int = 20, size: int = 64, see
 
 
 def _write(path: Path, values: Tensor, phantom: WholeHeartPhantom) -> None:
-    save_volume(path, values, np.asarray(phantom.affine, dtype=np.float64))
+    image = MetaTensor(values[None], affine=phantom.affine)
+    save_nifti(nifti_image(image, np.int16 if values.dtype == torch.int16 else np.uint8), path)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from medsynth_ext.data.files import check_writable
+from medsynth_ext.data.nifti import nifti_image, save_nifti
 from medsynth_ext.methods.fedsim.cases import read_case
 from medsynth_ext.methods.fedsim.generation import render_volume
-from medsynth_ext.methods.fedsim.writer import save_volume
 
 __all__ = ["rerender", "rerender_cases"]
 
@@ -88,13 +89,14 @@ def rerender_cases(
     names = []
     for case in tqdm(labelled, desc="scanning patients again"):
         item = read_case(case, transform)
-        affine = np.asarray(item["image"].affine, dtype=np.float64)
+        affine = item["image"].affine
         image, parts = (torch.as_tensor(np.asarray(item[key]))[None].float().to(device) for key in ("image", "label"))
         reduced = F.avg_pool3d(image, image.shape[2] // coarse)
         heart = (parts > 0).float()
-        shown = rerender(generator, reduced, heart, context=context, slices_at_once=slices_at_once)[0, 0].cpu()
+        shown = rerender(generator, reduced, heart, context=context, slices_at_once=slices_at_once)
         name = Path(case["image"]).name
-        save_volume(folder / "images" / name, (1000 * shown).round().to(torch.int16), affine)
-        save_volume(folder / "labels" / name, parts[0, 0].to(torch.uint8).cpu(), affine)
+        volumes = {"images": ((1000 * shown[0]).round(), np.int16), "labels": (parts[0], np.uint8)}
+        for kind, (values, dtype) in volumes.items():
+            save_nifti(nifti_image(MetaTensor(values, affine=affine), dtype), folder / kind / name)
         names.append(name)
     return names

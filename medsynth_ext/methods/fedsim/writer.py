@@ -8,16 +8,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from medsynth_ext.bulk import Volume, on_grid
 from medsynth_ext.data.files import check_writable, replacing
+from medsynth_ext.data.nifti import nifti_image, save_nifti
 from medsynth_ext.methods.fedsim.generation import GeneratedCase, HeartSimulator
 
-__all__ = ["file_hash", "generate_cases", "save_volume", "write_stl"]
+__all__ = ["case_facts", "case_volumes", "file_hash", "generate_cases", "write_stl"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,17 +70,8 @@ def generate_cases(
         if not case.inside:
             logger.warning(f"{name} leaves the field of view after {case.attempts} draws; it is cut there")
         _write_case(folder, name, case, simulator, save_parts=save_parts, save_mesh=save_mesh)
-        manifest["cases"][name] = {
-            "site": site,
-            "seed": seed,
-            "index": index,
-            "checkpoint": digest,
-            "blend": simulator.blend,
-            "attempts": case.attempts,
-            "inside_field_of_view": case.inside,
-            "shape_parameters": _numbers(case.shape_parameters),
-            "z": _numbers(case.z),
-        }
+        known = {"site": site, "seed": seed, "index": index, "checkpoint": digest, "blend": simulator.blend}
+        manifest["cases"][name] = {**known, **case_facts(case)}
         with replacing(folder / "manifest.json") as temporary:
             temporary.write_text(json.dumps(manifest, indent=4) + "\n")
         names.append(name)
@@ -97,6 +88,29 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no manifest of generated cases ({error!r}); choose another folder") from error
 
 
+def case_facts(case: GeneratedCase) -> dict[str, Any]:
+    """What a manifest says of a patient beside its number."""
+    return {
+        "attempts": case.attempts,
+        "inside_field_of_view": case.inside,
+        "shape_parameters": _numbers(case.shape_parameters),
+        "z": _numbers(case.z),
+    }
+
+
+def case_volumes(case: GeneratedCase, simulator: HeartSimulator, *, save_parts: bool = True) -> dict[str, Volume]:
+    """What is written of a patient: ``ct`` in HU, ``label``, ``material`` (HU / 1000), and ``parts`` where wanted."""
+    fov = simulator.model.shape_model.fov_mm
+    values: dict[str, tuple[Tensor, type[np.generic]]] = {
+        "ct": ((1000 * case.image[0]).round(), np.int16),
+        "label": (case.parts[0] > 0, np.uint8),
+        "material": (case.material[0], np.float32),
+    }
+    if save_parts:
+        values["parts"] = (case.parts[0], np.uint8)
+    return {name: Volume(on_grid(v, fov / len(v)), dtype) for name, (v, dtype) in values.items()}
+
+
 def _numbers(values: Tensor) -> list[float]:
     return [float(f"{v:.7g}") for v in values.tolist()]
 
@@ -104,31 +118,10 @@ def _numbers(values: Tensor) -> list[float]:
 def _write_case(
     folder: Path, name: str, case: GeneratedCase, simulator: HeartSimulator, *, save_parts: bool, save_mesh: bool
 ) -> None:
-    fov = simulator.model.shape_model.fov_mm
-    _save(folder / f"{name}_ct.nii.gz", (1000 * case.image[0]).round().to(torch.int16), fov)
-    _save(folder / f"{name}_label.nii.gz", (case.parts[0] > 0).to(torch.uint8), fov)
-    _save(folder / f"{name}_material.nii.gz", case.material[0].float(), fov)
-    if save_parts:
-        _save(folder / f"{name}_parts.nii.gz", case.parts[0], fov)
+    for kind, volume in case_volumes(case, simulator, save_parts=save_parts).items():
+        save_nifti(nifti_image(volume.data, volume.dtype), folder / f"{name}_{kind}.nii.gz")
     if save_mesh:
         write_stl(folder / f"{name}_mesh.stl", case.vertices_mm, simulator.model.shape_model.faces.cpu())
-
-
-def _save(path: Path, values: Tensor, fov_mm: float) -> None:
-    """RAS, with the origin in the middle of the field of view."""
-    count = values.shape[0]
-    voxel = fov_mm / count
-    affine = np.diag([voxel, voxel, voxel, 1.0])
-    affine[:3, 3] = -voxel * (count - 1) / 2
-    save_volume(path, values, affine)
-
-
-def save_volume(path: Path, values: Tensor, affine: np.ndarray) -> None:  # (X, Y, Z), (4, 4) mm
-    """Write a NIfTI file in one go."""
-    image = nib.Nifti1Image(values.contiguous().numpy(), affine)
-    image.header.set_xyzt_units("mm")
-    with replacing(path) as temporary:
-        nib.save(image, temporary)
 
 
 def write_stl(path: str | Path, vertices_mm: Tensor, faces: Tensor) -> None:  # (V, 3), (F, 3)

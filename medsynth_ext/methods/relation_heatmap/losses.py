@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from medsynth_ext.engines.processes import gather_batch
+
 __all__ = ["DISTILLATIONS", "HeatmapLoss", "distillation", "mean_where"]
 
 REDUCTIONS = ("pixel_sum", "pixel_mean")
@@ -71,10 +73,11 @@ def distillation(teacher: Tensor, student: Tensor, kind: str = "half") -> Tensor
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """The mean of the chosen ``values`` ``(B, ...)``, ``chosen`` being ``(B,)`` bool; 0 where none is.
+    """The mean of the chosen ``values`` ``(B, ...)`` of all processes, ``chosen`` being ``(B,)`` bool; 0 where none is.
 
     >>> mean_where(torch.tensor([1.0, 3.0, 8.0]), torch.tensor([True, True, False])).item()
     2.0
     """
+    values, chosen = gather_batch(values), gather_batch(chosen)
     kept = values[chosen]
     return kept.mean() if kept.numel() else values.sum() * 0

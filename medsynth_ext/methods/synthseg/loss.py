@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medsynth_ext.engines.processes import gather_batch
+
 __all__ = ["SynthSegLoss", "WarmUpLoss"]
 
 
@@ -113,5 +115,6 @@ class WarmUpLoss(nn.Module):
         """The total ``loss``, and the same as ``warm_up_l2``."""
         wanted = torch.full_like(pred, -self.scale).scatter_(1, target.long(), self.scale)
         weight = torch.where(target > 0, 1.0, self.background_weight)  # (B, 1, *S)
-        loss = (weight * (pred - wanted) ** 2).sum() / (weight.sum() * pred.shape[1])
+        per_process = gather_batch(weight.sum()[None]).mean()  # so that the mean over processes is that of all voxels
+        loss = (weight * (pred - wanted) ** 2).sum() / (per_process * pred.shape[1])
         return {"loss": loss, "warm_up_l2": loss}

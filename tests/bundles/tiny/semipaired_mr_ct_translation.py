@@ -20,10 +20,8 @@ def train(folder: Path) -> dict[str, Any]:
 
 
 def distributed(folder: Path) -> dict[str, Any]:
-    """Nothing depends on the other samples of a batch, so the number of processes makes no difference."""
-    settings = {**train(folder), "samples_per_epoch": 4, "epochs": 2, "val_pairs": 2}
-    del settings["batch_size"]  # the test's own: 2 for one process, 1 for each of two
-    return settings
+    """What changes for the comparison of two processes with one: a level with dropout, and two cases to validate."""
+    return {"samples_per_epoch": 8, "epochs": 2, "val_pairs": 2, "num_downs": 5, "dropout": 0.5}
 
 
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
