@@ -1,4 +1,4 @@
-"""A warning where CT and MR were swapped."""
+"""A warning where CT and MR were swapped, and an end where an image shows nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from medsynth_ext.data.modality import check_modality
+from medsynth_ext.data.scans import ScanError
 
 __all__ = ["CheckModalityd"]
 
 
 class CheckModalityd(MapTransform):
     """Warn with a ``ModalityWarning`` that names the file when an image looks like another modality; see
-    :func:`medsynth_ext.data.modality.check_modality`.
+    :func:`medsynth_ext.data.modality.check_modality`. Refuse one with NaN or infinity, which would spread over all that
+    is made of it, or with one value alone.
 
     Put it behind the loading: it judges values as they were stored.
 
@@ -34,5 +36,13 @@ class CheckModalityd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             name = str(getattr(result[key], "meta", {}).get("filename_or_obj", key))
-            check_modality(np.asarray(result[key]), self.modality, name=name)
+            values = np.asarray(result[key])
+            bad = int((~np.isfinite(values)).sum())
+            if bad:
+                raise ScanError(
+                    f"{name} must hold finite values, {bad} of its {values.size} voxels are NaN or infinite"
+                )
+            if np.ptp(values) == 0:
+                raise ScanError(f"{name} shows nothing: all {values.size} voxels are {values.flat[0]:g}")
+            check_modality(values, self.modality, name=name)
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from medsynth_ext.data.modality import ModalityWarning, check_modality, guess_modality
+from medsynth_ext.data.scans import ScanError
 from medsynth_ext.phantoms.head import head_phantom
 from medsynth_ext.phantoms.rendering import RENDER_CONTRASTS, render_head
 from medsynth_ext.transforms import CheckModalityd
@@ -56,3 +58,19 @@ def test_the_transform_passes_images_on_and_names_the_file(scans: dict[str, np.n
     with pytest.warns(ModalityWarning, match=r"folder/x\.nii\.gz should be MR"):
         result = CheckModalityd("image", "MR")({"image": image})
     assert result["image"] is image
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ((0, 1, 1, 1), np.nan, "must hold finite values, 1 of its 64 voxels are NaN or infinite"),
+        ((0, 1, 1, 1), -np.inf, "must hold finite values, 1 of its 64"),
+        (..., 7.0, "shows nothing: all 64 voxels are 7"),
+    ],
+)
+def test_an_image_that_cannot_be_translated_is_refused(place: Any, value: float, message: str) -> None:
+    values = np.arange(64.0).reshape(1, 4, 4, 4)
+    values[place] = value
+    image = MetaTensor(torch.from_numpy(values), meta={"filename_or_obj": "folder/x.nii.gz"})
+    with pytest.raises(ScanError, match=r"folder/x\.nii\.gz " + message):
+        CheckModalityd("image", "MR")({"image": image})

@@ -38,7 +38,8 @@ def organ_hu(
         name = scan_name(path).removesuffix(postfix)
         if name not in files:
             raise ScanError(f"{path} has no labels; wanted {Path(labels) / name}.nii.gz")
-        scan, numbers = nib.load(path), nib.load(files[name])
+        scan: Any = nib.load(path)
+        numbers: Any = nib.load(files[name])
         if scan.shape != numbers.shape or not np.allclose(scan.affine, numbers.affine, atol=1e-3):
             numbers = resample_from_to(numbers, scan, order=0)
         hu, shown = np.asarray(scan.dataobj, dtype=np.float32), np.asarray(numbers.dataobj)

@@ -36,9 +36,11 @@ def write_comparison(
 ) -> None:
     """Write a PNG with a row per slice: source, translation, truth, and absolute error (dark none, bright much).
 
+    Without a true translation, as for patients, a row ends with the translation.
+
     Args:
         path: the PNG.
-        pairs: ``image`` and ``label``, its true translation, as files.
+        pairs: ``image`` and, where it is known, ``label``, its true translation, as files.
         network: the generator.
         preprocessing: from the files to volumes in [-1, 1].
         inferer: runs the network.
@@ -52,12 +54,13 @@ def write_comparison(
     rows = []
     for pair in pairs:
         item = preprocessing(pair)
-        image, label = (item[key].as_tensor()[None].float().to(device) for key in ("image", "label"))
+        image, *label = (item[key].as_tensor()[None].float().to(device) for key in ("image", "label") if key in item)
         pred = inferer(image, network)
         for share in shares:
-            planes = [volume[0, 0, :, :, int(share * volume.shape[-1])].cpu() for volume in (image, pred, label)]
+            planes = [volume[0, 0, :, :, int(share * volume.shape[-1])].cpu() for volume in (image, pred, *label)]
             shown = [_grey(planes[0], (-1.0, 1.0)), *(_grey(plane, window) for plane in planes[1:])]
-            shown.append(_heat((planes[1] - planes[2]).abs() / error))
+            if label:
+                shown.append(_heat((planes[1] - planes[2]).abs() / error))
             gap = np.zeros((len(shown[0]), _GAP, 3), np.uint8)
             rows.append(np.concatenate([part for one in shown for part in (one, gap)][:-1], axis=1))
     picture = Image.fromarray(np.concatenate(rows))

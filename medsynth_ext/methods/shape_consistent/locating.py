@@ -98,7 +98,8 @@ class OrganLocator:
 
     def _follow(self, image: Any, first: Sequence[int]) -> tuple[list[int], float]:
         """The window around the middle of what is found in a window, and how many voxels that is."""
-        part = image[(slice(None), *(slice(f, f + w) for f, w in zip(first, self.window, strict=True)))]
+        places = (slice(None), *(slice(f, f + w) for f, w in zip(first, self.window, strict=True)))
+        part = image[places]
         found = self.network(self._scaled(part)).argmax(1)[0].cpu().nonzero().double()
         if not len(found):
             return list(first), 0.0

@@ -16,7 +16,7 @@ from monai.transforms import (
     Spacingd,
 )
 
-from medsynth_ext.transforms import CheckModalityd
+from medsynth_ext.transforms import CheckModalityd, CheckSameGridd
 
 __all__ = ["volume_preparation"]
 
@@ -33,11 +33,13 @@ def volume_preparation(
     """Load, turn to RAS, resample, scale to [-1, 1], crop or pad around the middle.
 
     CT is clipped to a window, MR to percentiles of the volume. A volume that looks like the other modality gives a
-    warning that names its file. Beyond a volume, images are -1 and labels 0.
+    warning that names its file; one that is not on the grid of its labels is refused. Beyond a volume, images are -1
+    and labels 0.
 
     Args:
         images: key of every image, and its modality, ``CT`` or ``MR``.
-        labels: keys of label maps; one that a case lacks is left out.
+        labels: keys of label maps, named as their images with ``label`` for ``image``; one that a case lacks is left
+            out.
         spacing_mm: voxel size along every axis.
         size: voxels after cropping.
         ct_window_hu: what becomes -1 and 1 in CT.
@@ -52,12 +54,14 @@ def volume_preparation(
     maybe: dict[str, Any] = {"allow_missing_keys": bool(labels)}
     ct, mr = ([key for key, kind in images.items() if kind == modality] for modality in ("CT", "MR"))
     modes = ["bilinear"] * len(images) + ["nearest"] * len(labels)
+    pairs = [(key, key.replace("image", "label")) for key in images if key.replace("image", "label") in labels]
     scaled: dict[str, Any] = {"b_min": -1.0, "b_max": 1.0, "clip": True}
     return Compose(
         [
             LoadImaged(keys, reader="NibabelReader", **maybe),
             EnsureChannelFirstd(keys, **maybe),
             *(CheckModalityd(key, modality) for key, modality in images.items()),
+            *(CheckSameGridd(pair, allow_missing_keys=True) for pair in pairs),
             Orientationd(keys, axcodes="RAS", labels=None, **maybe),
             Spacingd(keys, pixdim=(spacing_mm,) * 3, mode=modes, padding_mode="border", **maybe),
             *(ScaleIntensityRanged(k, a_min=ct_window_hu[0], a_max=ct_window_hu[1], **scaled) for k in ct),

@@ -123,8 +123,8 @@ class JointVolumes(Dataset):
         for d in DOMAINS:
             if len(self.data[d]) < 2:
                 raise ScanError(
-                    f"domain {self.names[d]} must have at least two volumes to learn from, got {len(self.data[d])}; "
-                    f"wanted DIR/{self.names[d]}/images/NAME.nii.gz"
+                    f"domain {self.names[d]} must have at least two volumes to learn from beside those for validation, "
+                    f"got {len(self.data[d])}; wanted DIR/{self.names[d]}/images/NAME.nii.gz"
                 )
             if not self.taught[d]:
                 raise ScanError(f"domain {self.names[d]} has no label; wanted DIR/{self.names[d]}/labels/NAME.nii.gz")

@@ -51,7 +51,7 @@ def test_ct_becomes_mr_on_the_grid_of_the_ct(settings: dict[str, Any], tiny: Any
     columns = (tmp_path / "loss.csv").read_text().splitlines()[0]
     assert "adversarial_unconditional" in columns
     assert "adversarial_conditional" in columns
-    shared = {**tiny.evaluate(tmp_path / "more", tmp_path / "ct2mr.pt"), "direction": "ct2mr"}
+    shared = {**tiny.evaluate(tmp_path / "more", tmp_path / "model_ct2mr.pt"), "direction": "ct2mr"}
     out = tmp_path / "out"
     run_workflow(BUNDLE, "evaluate.json", kind=None, output_dir=str(out), **shared)
     assert "ct_009" in (out / "val_mean_ssim_raw.csv").read_text()
@@ -91,6 +91,11 @@ def test_pictures_and_likeness_of_a_translation(settings: dict[str, Any], tiny: 
     picture = Image.open(tmp_path / "out" / "mr2ct.png")
     assert picture.size == (2 * (4 * 32 + 3 * 4), 2 * 2 * 32)
     assert len(picture.getcolors(1 << 20) or []) > 100
+    run_workflow(BUNDLE, "pictures.json", kind=None, output_dir=str(tmp_path / "alone"), **shared, labels="")
+    with Image.open(tmp_path / "alone" / "mr2ct.png") as alone:
+        assert alone.size == (2 * (2 * 32 + 4), 2 * 2 * 32)
+        box = (0, 0, alone.width - 8, alone.height)  # beside the rim, where the enlarged picture knows its neighbour
+        assert alone.crop(box).tobytes() == picture.crop(box).tobytes()
     folders = {
         "found_dir": str(tmp_path / "more" / "truth" / "ct"),
         "real_dir": str(Path(settings["dataset_dir"]) / "ct"),
