@@ -36,15 +36,14 @@ def mask_volume_ml(mask: np.ndarray, affine: np.ndarray) -> float:
 def compare_masks(masks_a: str | Path, masks_b: str | Path, output_dir: str | Path) -> dict[str, Any]:
     """Compare masks of equal file name and write ``agreement.csv`` (a row per patient) and ``agreement.json``.
 
-    A scan and what ``rekernel`` made of it count as one patient.
-
     A row has the Dice of the two masks (empty where both are empty), both volumes, their mean and difference (the axes
     of a Bland-Altman plot). The summary has means, the bias and the limits of agreement, and how many pairs were empty.
 
     Raises:
         ScanError: when no name is in both folders, or the two masks of a patient have other sizes or affines.
     """
-    ours, others = ({path.name.replace("_rekernel", ""): path for path in find_scans(m)} for m in (masks_a, masks_b))
+    ours = {path.name: path for path in find_scans(masks_a)}
+    others = {path.name: path for path in find_scans(masks_b)}
     names = sorted(ours.keys() & others.keys())
     if not names:
         raise ScanError(

@@ -46,8 +46,6 @@ def test_agreement_of_two_folders_of_masks(tmp_path: Path) -> None:
     assert summary == json.loads((tmp_path / "agreement.json").read_text())
     assert (summary["pairs"], summary["both_empty"], summary["only_in_a"]) == (2, 1, ["three_seg.nii.gz"])
     assert summary["mean_dice"] == pytest.approx(2 / 5)
-    (tmp_path / "b/one_seg.nii.gz").rename(tmp_path / "b/one_rekernel_seg.nii.gz")
-    assert compare_masks(tmp_path / "a", tmp_path / "b", tmp_path) == summary
     with (tmp_path / "agreement.csv").open() as file:
         first = next(csv.DictReader(file))
     assert float(first["volume_a_ml"]) == pytest.approx(0.04)
