@@ -44,8 +44,11 @@ def cause(error: BaseException, path: str) -> BaseException:
 
 
 @contextmanager
-def clear_answers(doing: str, path: str = "") -> Iterator[None]:
-    """Turns an error into an answer with one sentence: 422 for bad input, 507 for a full disk, 500 for the rest."""
+def clear_answers(doing: str, path: str = "", shown: str = "") -> Iterator[None]:
+    """Turns an error into an answer with one sentence: 422 for bad input, 507 for a full disk, 500 for the rest.
+
+    The image's path in it becomes what is shown instead.
+    """
     try:
         yield
     except Exception as error:
@@ -54,7 +57,8 @@ def clear_answers(doing: str, path: str = "") -> Iterator[None]:
         status = 422 if isinstance(found, BAD_INPUT) else 500
         if isinstance(found, OutputError) or getattr(found, "errno", None) == errno.ENOSPC:
             status = 507
-        sentence = " ".join(str(found).split()) or type(found).__name__
+        text = str(found).replace(path, shown) if path else str(found)
+        sentence = " ".join(text.split()) or type(found).__name__
         raise HTTPException(status, f"{doing} failed: {sentence}"[:1000]) from error
 
 
@@ -76,8 +80,8 @@ class AnsweringApp(monaibundle.MyApp, MONAILabelApp):
         try:
             self._check_model(request.get("model"), self._infers)
             path = self._path(image, datastore or self.datastore())
-            doing = f"running {request['model']} on {'the uploaded image' if uploaded else image}"
-            with clear_answers(doing, path):
+            shown = "the uploaded image" if uploaded else Path(path).name
+            with clear_answers(f"running {request['model']}", path, shown):
                 return super().infer(request, datastore)
         except HTTPException:
             if uploaded:  # MONAI Label deletes it only after a good answer
