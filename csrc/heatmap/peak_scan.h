@@ -27,24 +27,29 @@ inline __attribute__((always_inline)) bool any_lane(VecI mask) {
 #endif
 
 // Index of the first of the largest numbers of [first, last), -1 when all are NaN. Every vector is held against the
-// largest number so far, which few exceed; that is quicker than keeping maxima, since nothing waits for anything.
+// largest number so far, which few exceed; that is quicker than keeping maxima, since nothing waits for anything. The
+// hardware fetches ahead within a page only, so the first line of the next page is asked for a page before.
 template <class T>
 int64_t first_largest(const T* h, int64_t first, int64_t last) {
   using V = typename VecOf<T>::type;
-  constexpr int64_t kStep = sizeof(V) / sizeof(T);
+  constexpr int64_t kStep = sizeof(V) / sizeof(T), kPageBytes = 4096, kPage = kPageBytes / sizeof(T);
   T best = static_cast<T>(-INFINITY);
   int64_t index = -1;
   V top = V{} + best;
   int64_t i = first;
-  for (; i + kStep <= last; i += kStep) {
-    if (!any_lane(load<V>(h + i) > top)) continue;
-    for (int64_t l = i; l < i + kStep; ++l) {
-      if (h[l] > best) {
-        best = h[l];
-        index = l;
+  while (i + kStep <= last) {
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(h + i) + kPageBytes));
+    const int64_t stop = i + kPage < last - kStep + 1 ? i + kPage : last - kStep + 1;
+    for (; i < stop; i += kStep) {
+      if (!any_lane(load<V>(h + i) > top)) continue;
+      for (int64_t l = i; l < i + kStep; ++l) {
+        if (h[l] > best) {
+          best = h[l];
+          index = l;
+        }
       }
+      top = V{} + best;
     }
-    top = V{} + best;
   }
   for (; i < last; ++i) {
     if (h[i] > best) {

@@ -59,6 +59,8 @@ class MeanTeacherStep:
         optimizer: updates the student.
         seed: key of all random numbers.
         move_teacher: with ``False`` the teacher stays what it was: pseudo-labels made once.
+        fixed_norm: the student too normalises with its running statistics, which stay as they are. With those of small
+            batches it drifts away from a teacher that never sees them, and the teacher after it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class MeanTeacherStep:
         *,
         seed: int = 0,
         move_teacher: bool = True,
+        fixed_norm: bool = False,
     ) -> None:
         self.task = task
         self.student = student
@@ -77,6 +80,7 @@ class MeanTeacherStep:
         self.optimizer = optimizer
         self.seed = seed
         self.move_teacher = move_teacher
+        self.fixed_norm = fixed_norm
 
     def terms(self, image: Tensor, target: Tensor | None, first: int) -> tuple[dict[str, Tensor], Any]:
         """The loss's terms and the student's outputs; a method may override it for another source of targets."""
@@ -110,6 +114,8 @@ class MeanTeacherStep:
         with torch.no_grad():
             image, target = self.task.prepare(batch, self.seed, first, device)
         self.student.train()
+        if self.fixed_norm:
+            _fix_norms(self.student)
         self.teacher.restart()  # takes over weights that were loaded since; nothing once it has moved
         with autocast or nullcontext():
             terms, student = self.terms(image, target, first)
@@ -126,3 +132,9 @@ class MeanTeacherStep:
         first = ((engine.state.iteration - 1) * world + rank) * len(batch["image"])
         device = torch.device(engine.state.device)
         return self.run(batch, first, device, update=engine.update, autocast=engine.autocast())
+
+
+def _fix_norms(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

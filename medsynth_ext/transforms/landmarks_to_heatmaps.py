@@ -23,10 +23,12 @@ class LandmarksToHeatmaps(Transform):
     """A Gaussian at every landmark, on the grid of an image, exact below one voxel.
 
     Landmarks in world coordinates need no spatial transform of their own: put this transform after those of the image,
-    whose affine then says where they lie. MONAI's ``GenerateHeatmap`` rounds to voxels. A landmark with NaN, or too far
-    outside of the image, has an empty map.
+    whose affine then says where they lie. MONAI's ``GenerateHeatmap`` rounds to voxels. A landmark with NaN, or outside
+    of the image (more than half a voxel beyond the outermost voxels), has an empty map: the rest of its Gaussian would
+    be read as a landmark on the border.
 
-    ``inverse`` reads the landmarks back from the peaks, in the same space.
+    ``inverse`` reads the landmarks back from the peaks, in the same space; where the peak is an outermost voxel, along
+    that axis only to the voxel.
 
     Args:
         sigma: standard deviation in voxels of the image's grid, one number or one per axis.
@@ -62,6 +64,8 @@ class LandmarksToHeatmaps(Transform):
             raise ValueError(f"landmarks must be (N, {axes}) for this image, got {tuple(points.shape)}")
         points = world_to_voxels(points, image, "image") if self.space == "world" else points.double()
         points = points.to(image.device)
+        edge = torch.tensor(image.shape[1:], device=points.device) - 0.5
+        points = torch.where(((points < -0.5) | (points > edge)).any(1, keepdim=True), torch.nan, points)
         maps = ops.render_gaussian_heatmaps(points.float()[None], self.sigma, image.shape[1:], **self.options)[0]
         if not isinstance(image, MetaTensor):
             return maps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -149,6 +150,52 @@ def test_markups_keep_the_place_in_the_world_whatever_their_system(tmp_path, sys
     assert markup["coordinateUnits"] == "mm"
     assert markup["controlPoints"][0]["position"] == ([-1.0, -2.0, 3.0] if system == "LPS" else [1.0, 2.0, 3.0])
     assert [p["positionStatus"] for p in markup["controlPoints"]] == ["defined", "undefined", "defined"]
+
+
+# What 3D Slicer's published schema of markups, version 1.0.3, asks of a fiducial list.
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_TEXT, _FLAG = {"type": "string"}, {"type": "boolean"}
+_POINT = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("id", "label", "description", "associatedNodeID"), _TEXT),
+        **dict.fromkeys(("selected", "locked", "visibility"), _FLAG),
+        "position": {**_NUMBERS, "minItems": 3, "maxItems": 3},
+        "orientation": {**_NUMBERS, "minItems": 9, "maxItems": 9},
+        "positionStatus": {"enum": ["undefined", "preview", "defined"]},
+    },
+    "additionalProperties": False,
+}
+_MARKUP = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {"enum": ["Fiducial", "Line", "Angle", "Curve", "ClosedCurve", "Plane", "ROI"]},
+        "coordinateSystem": {"enum": ["LPS", "RAS"]},
+        "coordinateUnits": {"enum": ["mm", "um"]},
+        **dict.fromkeys(("locked", "fixedNumberOfControlPoints"), _FLAG),
+        "labelFormat": _TEXT,
+        "lastUsedControlPointNumber": {"type": "integer"},
+        "controlPoints": {"type": "array", "items": _POINT},
+    },
+    "additionalProperties": False,
+}
+SLICER_SCHEMA = {
+    "type": "object",
+    "required": ["@schema", "markups"],
+    "properties": {"@schema": _TEXT, "markups": {"type": "array", "items": _MARKUP}},
+}
+
+
+def test_markups_are_as_slicers_schema_wants_them(tmp_path) -> None:
+    world = np.array([[1.0, 2.0, 3.0], [np.nan] * 3, [-4.0, 5.5, 0.0]])
+    write_markups(tmp_path / "a.mrk.json", NAMES, world)
+    record = json.loads((tmp_path / "a.mrk.json").read_text())
+    jsonschema.validate(record, SLICER_SCHEMA)
+    assert record["@schema"].endswith("/Markups/Resources/Schema/markups-schema-v1.0.3.json#")
+    record["markups"][0]["controlPoints"][0]["position"] = [1.0, 2.0]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(record, SLICER_SCHEMA)
 
 
 def test_markups_of_older_programs_are_read(tmp_path) -> None:

@@ -113,6 +113,19 @@ def test_teacher_gets_no_gradient_and_stays_when_it_is_told_to() -> None:
     assert not torch.equal(weights(step.student), before)
 
 
+def test_fixed_norm_keeps_the_running_statistics_of_a_student_that_trains() -> None:
+    step = make(fixed_norm=True)
+    norm, before = step.student[1], weights(step.student)
+    for t in range(3):
+        step.run(unlabelled(), 8 * t, CPU)
+        step.run(labelled(), 8 * t + 4, CPU)
+    assert torch.equal(norm.running_mean, torch.zeros(4))
+    assert torch.equal(norm.running_var, torch.ones(4))
+    assert not torch.equal(weights(step.student), before)
+    assert norm.weight.grad is not None
+    assert step.student.training
+
+
 def test_teacher_takes_over_weights_loaded_after_it_was_made() -> None:
     step = make(decay=0.5, move_teacher=False)
     with torch.no_grad():

@@ -102,6 +102,16 @@ def test_landmarks_outside_or_unknown_are_nan_again():
     assert found.isnan().any(1).tolist() == [False, True, False, True, False]
 
 
+def test_a_landmark_just_outside_does_not_come_back_as_one_on_the_border():
+    image = torch.zeros(1, 32, 40)
+    points = torch.tensor([[-2.0, 10.0], [-0.6, 10.0], [-0.4, 10.0], [31.4, 39.4], [31.6, 20.0], [16.0, 41.0]])
+    heatmaps = LandmarksToHeatmaps(2.0, space="voxel")(points, image)
+    found = HeatmapsToLandmarks(space="voxel")(heatmaps)
+    assert found.isnan().any(1).tolist() == [True, True, False, False, True, True]
+    assert heatmaps[[0, 1, 4, 5]].abs().max().item() == 0.0
+    assert (found[2:4] - points[2:4]).abs().max().item() <= 0.5
+
+
 def test_voxel_points_need_no_affine():
     points = np.array([[3.25, 4.5], [7.0, 2.75]])
     heatmaps = LandmarksToHeatmaps(1.0, space="voxel")(points, torch.zeros(1, 12, 10))

@@ -54,7 +54,11 @@ def train_graph(
     seed: int,
     progress: Progress,
 ) -> DAGNet:
-    """Stage 1 for the kind ``dag``, else stage 2 from the given network; returns the best teacher on validation."""
+    """Stage 1 for the kind ``dag``, else stage 2 from the given network.
+
+    Stage 1 gives its best weights on the validation images. Stage 2 gives its last teacher: the weights that it begins
+    with were the best of many on the same few images, so a choice by them would nearly always fall on the start.
+    """
     supervised = arm.kind == "dag"
     steps = settings.supervised_steps if supervised else settings.semi_steps
     rate = settings.supervised_rate if supervised else settings.semi_rate
@@ -80,7 +84,7 @@ def train_graph(
         loss = step.run(batch, first, device)["loss"]
         if (i + 1) % settings.check_every == 0 or i + 1 == steps:
             error = float(point_errors(step.teacher.network, validation).nanmean())
-            if error < least:
+            if error < least or not supervised:
                 best, least = copy.deepcopy(step.teacher.network), error
             progress((i + 1) / steps, f"step {i + 1}, loss {float(loss):.3f}, validation {error:.2f} px")
     assert isinstance(best, DAGNet)
@@ -92,13 +96,13 @@ def _make_step(
 ) -> MeanTeacherStep:
     loss = DAGLoss(margin=settings.margin, feature_weight=settings.feature_weight if arm.features else 0.0)
     task = DAGTask(RadiographAugmentation(), loss, noise=settings.noise)
-    teacher = EMA(network, decay=settings.decay if arm.kind == "teacher" else 0.0, warm_up=1.0)
+    teacher = EMA(network, decay=settings.decay if arm.kind == "teacher" else 0.0, warm_up=0.0)
     if arm.kind == "pi":
-        return PiStep(task, network, teacher, optimizer, seed=seed)
+        return PiStep(task, network, teacher, optimizer, seed=seed, fixed_norm=True)
     if arm.kind in ("pseudo", "temporal"):
         memory = 1.0 if arm.kind == "pseudo" else settings.memory
-        return EnsembleStep(task, network, teacher, optimizer, seed=seed, memory=memory)
-    return MeanTeacherStep(task, network, teacher, optimizer, seed=seed)
+        return EnsembleStep(task, network, teacher, optimizer, seed=seed, fixed_norm=True, memory=memory)
+    return MeanTeacherStep(task, network, teacher, optimizer, seed=seed, fixed_norm=arm.kind != "dag")
 
 
 def train_heatmaps(
