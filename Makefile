@@ -15,12 +15,15 @@ WORKERS ?= auto
 test: build
 	$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
 
-# Federations of real processes, and a server of MONAI Label. NVIDIA FLARE stays beside the environment, so that nothing else
-# comes to depend on it; MONAI Label wants older packages and has an environment of its own.
+# Federations, trainings and generation over real processes, a server of MONAI Label, an application of MONAI Deploy. NVIDIA FLARE
+# and Ray stay beside the environment, so that nothing else comes to depend on them; MONAI Label and MONAI Deploy want other
+# versions of the same packages and have environments of their own.
 FLARE := .flare
+RAY := .ray
 LABEL := .label
-integration: build $(FLARE)/.installed $(LABEL)/.installed
-	PYTHONPATH=$(CURDIR)/$(FLARE) $(PY) -m pytest tests/integration -m rehearsal $(ARGS)
+DEPLOY := .deploy
+integration: build $(addsuffix /.installed,$(FLARE) $(RAY) $(LABEL) $(DEPLOY))
+	PYTHONPATH=$(CURDIR)/$(FLARE):$(CURDIR)/$(RAY) $(PY) -m pytest tests/integration -m rehearsal $(ARGS)
 
 bench: build $(VENV)/.peers
 	$(PY) -m benchmarks $(ARGS)
@@ -64,9 +67,20 @@ $(FLARE)/.installed: $(VENV)/.environment
 	$(PIP) install -q -c constraints.txt --target $(FLARE) --upgrade nvflare
 	touch $@
 
+$(RAY)/.installed: $(VENV)/.environment
+	$(PIP) install -q -c constraints.txt --target $(RAY) --upgrade ray
+	touch $@
+
 LABEL_FILES := $(addprefix examples/monai_label/,install.sh constraints.txt torchvision_on_cpu.py)
 $(LABEL)/.installed: $(LABEL_FILES) pyproject.toml
 	MEDSYNTH_CUDA=0 PYTHON=$(PYTHON) sh examples/monai_label/install.sh $(LABEL)
+	touch $@
+
+# MONAI Deploy in an environment of its own: it takes the package from here, where it is built, and needs no toolchain.
+$(DEPLOY)/.installed: constraints.txt examples/deploy/requirements.txt
+	test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt torch
+	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -r examples/deploy/requirements.txt
 	touch $@
 
 $(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt
@@ -74,4 +88,4 @@ $(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(FLARE) $(LABEL) build *.egg-info medsynth_ext/*.so
+	rm -rf $(VENV) $(FLARE) $(RAY) $(LABEL) $(DEPLOY) build *.egg-info medsynth_ext/*.so

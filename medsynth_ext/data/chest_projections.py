@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from medsynth_ext import ops
+from medsynth_ext.data.scan_reader import scan_image
 from medsynth_ext.data.scans import ScanError
 from medsynth_ext.phantoms.painter import Grid
 from medsynth_ext.phantoms.xray_film import Exposure, Film, XrayPhantom, rotation, take_radiograph
@@ -50,7 +51,7 @@ class ChestProjections:
         prefixes: Sequence[str] = ("vertebrae_", "rib_", "clavicula_"),
         voxel_mm: float = 2.0,
     ) -> None:
-        scan, mask = (nib.as_closest_canonical(nib.load(path)) for path in (ct, labels))
+        scan, mask = (nib.as_closest_canonical(scan_image(path)) for path in (ct, labels))
         if scan.shape != mask.shape or not np.allclose(scan.affine[:, :3], mask.affine[:, :3], atol=1e-3):
             raise ScanError(f"{labels} must lie on the grid of {ct}, {scan.shape}, got {mask.shape}")
         step = np.asarray(scan.header.get_zooms()[:3], dtype=float)

@@ -11,8 +11,14 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from medsynth_ext.data.files import OutputError, replacing
+from medsynth_ext.data.scan_reader import is_dicom_scan
 
-__all__ = ["nifti_image", "save_nifti"]
+__all__ = ["nifti_image", "save_nifti", "scan_header"]
+
+
+def scan_header(path: str | os.PathLike) -> Any:
+    """The header of a NIfTI or MGZ file, ``None`` for DICOM, which has none that a NIfTI file could take over."""
+    return None if is_dicom_scan(path) else nib.load(path).header
 
 
 def nifti_image(

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["find_pairs", "require_pairs"]
+from medsynth_ext.data.scans import SCAN_SUFFIXES, is_scan
 
-_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+__all__ = ["find_pairs", "partner", "require_pairs"]
+
+
+def partner(scan: Path, folder: Path) -> Path:
+    """The file or folder of the same name in another folder; for a DICOM series also a file ``NAME.nii.gz`` or such."""
+    same = folder / scan.name
+    if same.exists() or not scan.is_dir():
+        return same
+    files = [folder / f"{scan.name}{suffix}" for suffix in SCAN_SUFFIXES]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def find_pairs(
@@ -14,7 +23,8 @@ def find_pairs(
 ) -> list[dict[str, str]]:
     """Pairs of ``folder/images/NAME`` and ``folder/labels/NAME`` by name, as ``[{"image": ..., "label": ...}, ...]``.
 
-    An empty list when there is no image, so that a workflow can be built before the data are there.
+    An image can be a folder of DICOM files; its label is then ``NAME.nii.gz`` or another file of that name. An empty
+    list when there is no image, so that a workflow can be built before the data are there.
 
     Args:
         folder: holds the two folders.
@@ -26,14 +36,13 @@ def find_pairs(
         ValueError: for an image without a file of the same name in the other folder, unless these are welcome.
     """
     first, second = Path(folder) / images, Path(folder) / labels
-    names = [f.name for f in sorted(first.iterdir()) if f.name.endswith(_SUFFIXES)] if first.is_dir() else []
-    missing = [name for name in names if not (second / name).is_file()]
+    scans = sorted(first.iterdir()) if first.is_dir() else []
+    pairs = {scan: partner(scan, second) for scan in scans if is_scan(scan)}
+    missing = [scan for scan, other in pairs.items() if not other.exists()]
     if missing and not unlabelled:
         what = "label map" if labels == "labels" else "partner"
-        raise ValueError(f"{first / missing[0]} has no {what} {second / missing[0]} ({len(missing)} missing in all)")
-    return [
-        {"image": str(first / name), **({} if name in missing else {"label": str(second / name)})} for name in names
-    ]
+        raise ValueError(f"{missing[0]} has no {what} {pairs[missing[0]]} ({len(missing)} missing in all)")
+    return [{"image": str(scan), **({} if scan in missing else {"label": str(other)})} for scan, other in pairs.items()]
 
 
 def require_pairs(

@@ -15,51 +15,59 @@ import numpy as np
 from monai.data import IterableDataset
 from torch.utils.data import get_worker_info
 
-__all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "scan_name"]
+from medsynth_ext.data.dicom_files import DICOM_SUFFIXES, dicom_files, is_dicom
+from medsynth_ext.data.scan_error import ScanError
+
+__all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "is_scan", "scan_name"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 _OUTPUT_SUFFIXES = ("_seg", "_post", "_resampled", "_sct", "_sct_low", "_sct_high", "_phigh")
 
 
-class ScanError(ValueError):
-    """A scan that cannot be used; the message is one sentence that names the file, what was wanted and what came."""
-
-
 def scan_name(path: str | os.PathLike) -> str:
-    """File name without folder and image suffix.
+    """Name of a file without folder and image suffix, or of a folder of DICOM files.
 
-    >>> scan_name("/data/case.01.nii.gz")
-    'case.01'
+    >>> scan_name("/data/case.01.nii.gz"), scan_name("/data/1.2.840.99")
+    ('case.01', '1.2.840.99')
     """
     name = Path(path).name
-    for suffix in SCAN_SUFFIXES:
+    for suffix in (*SCAN_SUFFIXES, *DICOM_SUFFIXES):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
-    return Path(name).stem
+    return name
 
 
 def find_scans(folder: str | os.PathLike) -> list[Path]:
-    """All NIfTI and MGZ files of a folder in order of name; sub-folders and hidden files are not searched.
+    """All scans of a folder in order of name: NIfTI and MGZ files, and sub-folders that hold DICOM files.
 
-    Files that a segmentation run wrote beside its input (``<case>_seg.nii.gz`` where ``<case>`` is there too) are left
-    out. A path to one file gives that file.
+    A folder that holds DICOM files itself is one scan, a path to one file gives that file. Hidden files are left out,
+    and what a segmentation run wrote beside its input (``<case>_seg.nii.gz`` where ``<case>`` is there too).
 
     Raises:
         ScanError: when the folder does not exist or holds no scan, or two scans share a name.
     """
     folder = Path(folder)
     if folder.is_file():
-        if not folder.name.lower().endswith(SCAN_SUFFIXES):
-            raise ScanError(f"{folder} is not a scan: wanted a file that ends in {', '.join(SCAN_SUFFIXES)}")
+        if not (folder.name.lower().endswith(SCAN_SUFFIXES) or is_dicom(folder)):
+            raise ScanError(f"{folder} is not a scan: wanted DICOM or a file that ends in {', '.join(SCAN_SUFFIXES)}")
         return [folder]
     if not folder.is_dir():
         raise ScanError(f"the folder of scans {folder} does not exist")
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SCAN_SUFFIXES) and p.name[0] != ".")
+    files = sorted(p for p in folder.iterdir() if p.name[0] != "." and is_scan(p))
+    if slices := dicom_files(folder):
+        if files:
+            raise ScanError(
+                f"{folder} holds DICOM files ({slices[0].name}) and other scans ({files[0].name}): wanted every DICOM "
+                "series in a folder of its own"
+            )
+        return [folder.resolve()]  # "." has no name
     names = {scan_name(p) for p in files}
     outputs = {name + suffix for name in names for suffix in _OUTPUT_SUFFIXES}
     files = [p for p in files if scan_name(p) not in outputs]
     if not files:
-        raise ScanError(f"no scan in {folder}: wanted files that end in {', '.join(SCAN_SUFFIXES)} (no sub-folders)")
+        raise ScanError(
+            f"no scan in {folder}: wanted files that end in {', '.join(SCAN_SUFFIXES)}, or folders of DICOM files"
+        )
     seen: dict[str, Path] = {}
     for path in files:
         other = seen.setdefault(scan_name(path), path)
@@ -68,13 +76,24 @@ def find_scans(folder: str | os.PathLike) -> list[Path]:
     return files
 
 
+def is_scan(path: Path) -> bool:
+    """Whether a path is a NIfTI or MGZ file, by its ending, or a folder that holds DICOM files."""
+    if path.name.lower().endswith(SCAN_SUFFIXES):
+        return True
+    return path.is_dir() and any(is_dicom(file) for file in sorted(path.iterdir()))
+
+
 def check_header(path: str | os.PathLike) -> None:
     """Check what can be told without reading the voxels: format, number of axes, sizes, spacing, kind of values.
+
+    DICOM is left to its reader, which looks at the headers of all slices before it reads one.
 
     Raises:
         ScanError: with one sentence.
     """
     path = Path(path)
+    if path.is_dir() or is_dicom(path):
+        return
     try:
         if path.stat().st_size == 0:
             raise ScanError(f"{path} is not a NIfTI or MGZ scan: the file is empty (0 bytes)")

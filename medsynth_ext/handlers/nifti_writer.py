@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
 
 from medsynth_ext.data.files import check_writable
-from medsynth_ext.data.nifti import nifti_image, save_nifti
+from medsynth_ext.data.nifti import nifti_image, save_nifti, scan_header
 from medsynth_ext.data.scans import scan_name
 
 __all__ = ["NiftiWriter"]
@@ -50,5 +49,5 @@ class NiftiWriter:
     def write(self, result: Any) -> None:
         """Write one result; its metadata name the scan."""
         source = Path(str(result.meta["filename_or_obj"]))
-        image = nifti_image(result, self.dtype, like=nib.load(source).header)
+        image = nifti_image(result, self.dtype, like=scan_header(source))
         save_nifti(image, self.output_dir / f"{scan_name(source)}_{self.postfix}.nii.gz")

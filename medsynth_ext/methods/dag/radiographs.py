@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ITKReader, MetaTensor, NibabelReader
+from monai.data import MetaTensor, NibabelReader
 from monai.transforms import MapTransform
 from PIL import Image, UnidentifiedImageError
 
+from medsynth_ext.data.dicom_files import dicom_files, is_dicom, read_header, read_pixels
 from medsynth_ext.data.landmark_files import read_landmarks
 from medsynth_ext.data.scans import ScanError
 
@@ -32,6 +33,7 @@ __all__ = [
 
 SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MIN_SIDE = 32  # pixels: the network's coarsest stride
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -60,23 +62,24 @@ def radiograph_name(path: str | os.PathLike) -> str:
 def find_radiographs(folder: str | os.PathLike) -> list[Path]:
     """All image files of a folder in order of name; a path to one file gives that file.
 
-    Overlays that a run wrote beside its input are left out.
+    DICOM files need no ending, and a sub-folder that holds one of them is a radiograph with the folder's name. Overlays
+    that a run wrote beside its input are left out.
 
     Raises:
         ScanError: when the folder does not exist or holds no image, or two images share a name.
     """
     folder = Path(folder)
     if folder.is_file():
-        if not folder.name.lower().endswith(SUFFIXES):
+        if not _is_image(folder):
             raise ScanError(f"{folder} is not a radiograph: wanted a file that ends in {', '.join(SUFFIXES)}")
         return [folder]
     if not folder.is_dir():
         raise ScanError(f"the folder of radiographs {folder} does not exist")
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and p.name[0] != ".")
+    files = sorted(p for p in folder.iterdir() if p.name[0] != "." and (_is_image(p) or dicom_files(p)))
     overlays = {radiograph_name(p) + "_overlay" for p in files}
     files = [p for p in files if radiograph_name(p) not in overlays]
     if not files:
-        raise ScanError(f"no radiograph in {folder}: wanted files that end in {', '.join(SUFFIXES)} (no sub-folders)")
+        raise ScanError(f"no radiograph in {folder}: wanted files that end in {', '.join(SUFFIXES)}")
     seen: dict[str, Path] = {}
     for path in files:
         other = seen.setdefault(radiograph_name(path), path)
@@ -100,7 +103,7 @@ def read_radiograph(path: str | os.PathLike, *, spacing_mm: Sequence[float] | No
     MONOCHROME1 is turned over.
 
     Args:
-        path: a file with one of ``SUFFIXES``.
+        path: a file with one of ``SUFFIXES``, a DICOM file, or a folder that holds one.
         spacing_mm: size of a pixel along (y, x) for files that do not tell.
 
     Raises:
@@ -108,13 +111,11 @@ def read_radiograph(path: str | os.PathLike, *, spacing_mm: Sequence[float] | No
             that are not finite or one value everywhere.
     """
     path = Path(path)
-    name = path.name.lower()
-    if not name.endswith(SUFFIXES):
+    if not (_is_image(path) or path.is_dir()):
         raise ScanError(f"{path} is not a radiograph: wanted a file that ends in {', '.join(SUFFIXES)}")
     check_radiograph(path)
     try:
-        volume = name.endswith((".nii", ".nii.gz", ".dcm"))
-        pixels, spacing, world = _read_volume(path) if volume else _read_picture(path)
+        pixels, spacing, world = _reader(path)(path)
     except ScanError:
         raise
     except Exception as error:  # every reader has errors of its own
@@ -138,6 +139,37 @@ def read_radiograph(path: str | os.PathLike, *, spacing_mm: Sequence[float] | No
     return Radiograph(np.ascontiguousarray(pixels, dtype=np.float32), spacing, world)
 
 
+def _is_image(path: Path) -> bool:
+    return path.is_file() and (path.name.lower().endswith(SUFFIXES) or is_dicom(path))
+
+
+def _reader(path: Path) -> Callable[[Path], tuple[np.ndarray, tuple[float, float] | None, np.ndarray | None]]:
+    if path.is_dir() or is_dicom(path):
+        return _read_dicom
+    return _read_nifti if path.name.lower().endswith((".nii", ".nii.gz")) else _read_picture
+
+
+def _read_dicom(path: Path) -> tuple[np.ndarray, tuple[float, float] | None, np.ndarray | None]:
+    files = dicom_files(path) if path.is_dir() else [path]
+    if len(files) != 1:
+        raise ScanError(f"{path} must hold one radiograph, got {len(files)} DICOM files")
+    header = read_header(files[0])
+    if header.size[2] != 1:
+        raise ScanError(f"{files[0]} must be one 2D image, got {header.size[2]} frames")
+    pixels = _luminance(read_pixels(files[0]))
+    if header.orientation is None or header.position_mm is None:
+        return pixels, header.spacing_mm, None
+    row, column = header.orientation  # along a row x grows, down a column y
+    sy, sx = header.spacing_mm or (1.0, 1.0)
+    world = np.eye(4)
+    world[:3] = np.stack([column * sy, row * sx, np.cross(row, column), header.position_mm], axis=1)
+    return pixels, header.spacing_mm, np.diag([-1.0, -1, 1, 1]) @ world
+
+
+def _luminance(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.ndim == 2 else pixels[..., :3] @ np.asarray(_LUMINANCE, dtype=np.float32)
+
+
 def _read_picture(path: Path) -> tuple[np.ndarray, None, None]:
     # The resolution in these files is that of a print and nearly always wrong for the patient.
     try:
@@ -154,13 +186,12 @@ def _read_picture(path: Path) -> tuple[np.ndarray, None, None]:
     if pixels.ndim == 3:
         alpha = pixels[..., -1:] / 255 if pixels.shape[2] in (2, 4) else 1.0
         colours = pixels[..., : 1 if pixels.shape[2] < 3 else 3] * alpha
-        weights = (1.0,) if colours.shape[2] == 1 else (0.299, 0.587, 0.114)
-        pixels = colours @ np.asarray(weights, dtype=np.float32)
+        pixels = colours[..., 0] if colours.shape[2] == 1 else _luminance(colours)
     return pixels, None, None
 
 
-def _read_volume(path: Path) -> tuple[np.ndarray, tuple[float, float] | None, np.ndarray]:
-    reader = ITKReader() if path.name.lower().endswith(".dcm") else NibabelReader()
+def _read_nifti(path: Path) -> tuple[np.ndarray, tuple[float, float] | None, np.ndarray]:
+    reader = NibabelReader()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values, meta = reader.get_data(reader.read(str(path)))
@@ -177,7 +208,6 @@ def _read_volume(path: Path) -> tuple[np.ndarray, tuple[float, float] | None, np
     world[:columns, :columns], world[:columns, 3] = affine[:columns, :columns], affine[:columns, -1]
     world = world[:, [1, 0, 2, 3]]  # files have (x, y), tensors (y, x)
     spacing = np.linalg.norm(world[:3, :2], axis=0)
-    # ITK has already turned DICOM files of the kind MONOCHROME1 over.
     return plane.T.astype(np.float32), (float(spacing[0]), float(spacing[1])), world
 
 

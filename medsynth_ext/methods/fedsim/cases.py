@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from medsynth_ext.data.pairs import partner
 from medsynth_ext.data.scans import ScanError, check_header, find_scans
 
 __all__ = ["find_site_cases", "find_training_pairs", "read_case"]
@@ -22,7 +23,7 @@ def find_site_cases(folder: str | Path) -> list[dict[str, str]]:
     if not images.is_dir():
         return []
     cases = [
-        {"image": str(path), **({"label": str(labels / path.name)} if (labels / path.name).is_file() else {})}
+        {"image": str(path), **({"label": str(label)} if (label := partner(path, labels)).is_file() else {})}
         for path in find_scans(images)
     ]
     return sorted(cases, key=lambda case: ("label" not in case, case["image"]))

@@ -13,19 +13,20 @@ from torch import Tensor
 
 from medsynth_ext.data.landmark_files import read_landmarks
 from medsynth_ext.data.landmarks import LandmarkFileError
-from medsynth_ext.data.scans import scan_name
+from medsynth_ext.data.scans import SCAN_SUFFIXES, is_scan, scan_name
 from medsynth_ext.methods.oneshot.cubes import sample_cube
 from medsynth_ext.methods.oneshot.slices import mask_centre
 
 __all__ = ["CubeAboutMask", "ReadWorldLandmarks", "find_annotated", "find_cases"]
 
-_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
-
 
 def _one(folder: Path, name: str) -> str:
-    found = [path for suffix in _SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+    found = [path for suffix in (*SCAN_SUFFIXES, "") if is_scan(path := folder / f"{name}{suffix}") and path.exists()]
     if len(found) != 1:
-        raise ValueError(f"{folder} must hold one file {name}.nii.gz (or .nii, .mgz, .mgh), got {len(found)}")
+        raise ValueError(
+            f"{folder} must hold one file {name}.nii.gz (or .nii, .mgz, .mgh) or a folder {name} of DICOM files, got "
+            f"{len(found)}"
+        )
     return str(found[0])
 
 
@@ -62,7 +63,7 @@ def find_cases(folder: str | os.PathLike) -> list[dict[str, str]]:
         ValueError: for an image without its mask or landmarks.
     """
     root = Path(folder)
-    images = sorted(p for p in (root / "images").glob("*") if p.name.endswith(_SUFFIXES))
+    images = sorted(p for p in (root / "images").glob("*") if is_scan(p))
     cases = []
     for image in images:
         name = scan_name(image)

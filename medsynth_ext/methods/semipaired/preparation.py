@@ -16,6 +16,7 @@ from monai.transforms import (
     Transform,
 )
 
+from medsynth_ext.data import ScanReader
 from medsynth_ext.transforms import CheckCTd, CheckModalityd, CheckSameGridd, ScanSpacingd
 
 __all__ = ["ScanPreparation"]
@@ -55,7 +56,7 @@ class ScanPreparation(Compose):
     ) -> None:
         keys = [*mr, *ct]
         steps: list[Transform] = [
-            LoadImaged(keys, reader="NibabelReader"),
+            LoadImaged(keys, reader=ScanReader),
             EnsureChannelFirstd(keys),
             *([CheckModalityd(mr, "MR")] if mr else []),
             *([CheckCTd(ct)] if ct else []),

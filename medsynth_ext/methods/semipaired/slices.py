@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from medsynth_ext.data.pairs import find_pairs
-from medsynth_ext.data.scans import SCAN_SUFFIXES, ScanError
+from medsynth_ext.data.scans import ScanError, is_scan
 
 __all__ = ["SemiPairedSlices", "find_ct", "find_mr_pairs"]
 
@@ -44,7 +44,7 @@ def find_ct(folder: str | Path) -> list[dict[str, str]]:
     """CT scans, ``[{"ct": ...}, ...]``; empty without a folder."""
     scans = Path(folder) / "ct"
     names = sorted(scans.iterdir()) if scans.is_dir() else []
-    return [{"ct": str(f)} for f in names if f.name.endswith(SCAN_SUFFIXES) and f.name[0] != "."]
+    return [{"ct": str(f)} for f in names if is_scan(f) and f.name[0] != "."]
 
 
 class SemiPairedSlices(Dataset):

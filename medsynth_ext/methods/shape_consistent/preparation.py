@@ -16,6 +16,7 @@ from monai.transforms import (
     Spacingd,
 )
 
+from medsynth_ext.data import ScanReader
 from medsynth_ext.transforms import CheckModalityd, CheckSameGridd
 
 __all__ = ["volume_preparation"]
@@ -58,7 +59,7 @@ def volume_preparation(
     scaled: dict[str, Any] = {"b_min": -1.0, "b_max": 1.0, "clip": True}
     return Compose(
         [
-            LoadImaged(keys, reader="NibabelReader", **maybe),
+            LoadImaged(keys, reader=ScanReader, **maybe),
             EnsureChannelFirstd(keys, **maybe),
             *(CheckModalityd(key, modality) for key, modality in images.items()),
             *(CheckSameGridd(pair, allow_missing_keys=True) for pair in pairs),

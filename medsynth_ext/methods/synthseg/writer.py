@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
+from medsynth_ext.data.dicom_series import Correction
 from medsynth_ext.data.files import check_writable, replacing
-from medsynth_ext.data.nifti import nifti_image, save_nifti
+from medsynth_ext.data.nifti import nifti_image, save_nifti, scan_header
+from medsynth_ext.data.scan_reader import scan_image
 from medsynth_ext.data.scans import scan_name
 from medsynth_ext.methods.synthseg.overlay import save_overlay
 
@@ -79,7 +83,7 @@ class SegmentationWriter:
         pred = data["pred"]
         source = Path(str(pred.meta["filename_or_obj"]))
         case = scan_name(source)
-        header = nib.load(source).header
+        header = scan_header(source)
         labels = nifti_image(self._with_values(pred), np.int32, like=header)
         save_nifti(labels, self.output_dir / f"{case}_seg.nii.gz")
         if self.save_posteriors:
@@ -89,7 +93,7 @@ class SegmentationWriter:
             resampled = nifti_image(data["image"], np.float32, like=header)
             save_nifti(resampled, self.output_dir / f"{case}_resampled.nii.gz")
         if self.save_overlay:
-            scan: Any = nib.load(source)
+            scan = self._shown(source)
             if not _same_grid(scan, labels):
                 scan = nifti_image(data["image"], np.float32, like=header)
             save_overlay(self.output_dir / f"{case}.png", scan, labels, title=case, window=self.window)
@@ -100,6 +104,12 @@ class SegmentationWriter:
     def _with_values(self, channels: MetaTensor) -> MetaTensor:
         values = self.values.to(channels.device)[channels.as_tensor().long()]
         return MetaTensor(values, meta=channels.meta)
+
+    @staticmethod
+    def _shown(source: Path) -> Any:
+        with warnings.catch_warnings():  # it warned when it was read for the network
+            warnings.simplefilter("ignore", Correction)
+            return scan_image(source)
 
     def _write_table(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:

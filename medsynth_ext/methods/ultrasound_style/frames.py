@@ -1,10 +1,10 @@
-"""B-mode frames as files: PNG, JPEG or NIfTI, 8 or 16 bits, with masks beside them."""
+"""B-mode frames as files: PNG, JPEG, NIfTI or DICOM, 8 or 16 bits, with masks beside them."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from medsynth_ext.data.dicom_files import DICOM_SUFFIXES, read_header, read_pixels
 from medsynth_ext.data.scans import ScanError
 
 __all__ = [
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *NIFTI_SUFFIXES)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *NIFTI_SUFFIXES, *DICOM_SUFFIXES)
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 _LEAST = 16  # pixels along an axis
 
 
@@ -128,15 +130,15 @@ def check_frame(path: str | os.PathLike) -> None:
 def read_grey(path: str | os.PathLike) -> Tensor:  # (1, H, W) float32 in [0, 1]
     """A frame with the transducer at its first row; colours become grey.
 
-    PNG and JPEG hold 8 or 16 bits. NIfTI holds one slice whose first axis runs across and whose second runs down;
-    whole numbers are 8 or 16 bits, real ones must lie in [0, 1].
+    PNG and JPEG hold 8 or 16 bits, DICOM as many as its header says, in one frame. NIfTI holds one slice whose first
+    axis runs across and whose second runs down; whole numbers are 8 or 16 bits, real ones must lie in [0, 1].
 
     Raises:
         ScanError: for a file that is no frame, or one below 16 x 16 pixels or without any contrast.
     """
     path = Path(path)
     try:
-        levels = _nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _picture(path)
+        levels = _reader(path)(path)
     except (OSError, EOFError, UnidentifiedImageError, nib.filebasedimages.ImageFileError) as error:
         raise ScanError(f"{path} cannot be read as a frame: {' '.join(str(error).split())[:160]}") from error
     if min(levels.shape) < _LEAST:
@@ -146,6 +148,21 @@ def read_grey(path: str | os.PathLike) -> Tensor:  # (1, H, W) float32 in [0, 1]
     if levels.max() == levels.min():
         raise ScanError(f"{path} shows nothing: every pixel is {levels.min():g}")
     return torch.from_numpy(np.ascontiguousarray(levels, dtype=np.float32))[None]
+
+
+def _reader(path: Path) -> Callable[[Path], np.ndarray]:
+    name = path.name.lower()
+    return _nifti if name.endswith(NIFTI_SUFFIXES) else _dicom if name.endswith(DICOM_SUFFIXES) else _picture
+
+
+def _dicom(path: Path) -> np.ndarray:  # (H, W)
+    header = read_header(path)
+    if header.size[2] != 1:
+        raise ScanError(f"{path} must hold one frame, got {header.size[2]}: a clip has to be cut into its frames")
+    values = read_pixels(path)
+    if values.ndim == 3:
+        values = values[..., :3] @ np.asarray(_LUMINANCE, dtype=np.float32)
+    return values / (2.0**header.bits - 1)
 
 
 def _picture(path: Path) -> np.ndarray:  # (H, W)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,24 @@ from ignite.engine import Engine, Events
 from PIL import Image
 from torch import Tensor
 
+from medsynth_ext.data.dicom_files import DICOM_SUFFIXES
 from medsynth_ext.data.files import replacing, write_json
 from medsynth_ext.data.scans import ScanDataset
 from medsynth_ext.methods.ultrasound_style.frames import NIFTI_SUFFIXES, image_name, label_beside
 from medsynth_ext.methods.ultrasound_style.inferer import StyleInferer
 
-__all__ = ["StyledFrameWriter", "save_grey"]
+__all__ = ["StyledFrameWriter", "frame_levels", "save_grey"]
+
+
+def frame_levels(
+    frames: Tensor,  # (N, H, W) in [0, 1]
+    size: Sequence[int],
+) -> np.ndarray:  # (N, *size) uint8
+    """Grey levels of frames at another size."""
+    levels = frames.as_subclass(Tensor).detach().cpu().float()[None]
+    if list(levels.shape[2:]) != [int(n) for n in size]:
+        levels = F.interpolate(levels, size=[int(n) for n in size], mode="bilinear", antialias=True)
+    return (levels[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def save_grey(path: Path, levels: np.ndarray, like: str | os.PathLike) -> None:  # (H, W) uint8
@@ -35,7 +48,7 @@ def save_grey(path: Path, levels: np.ndarray, like: str | os.PathLike) -> None: 
 
 
 class StyledFrameWriter:
-    """Writes what :class:`StyleInferer` made of every frame, in the frame's own size and format.
+    """Writes what :class:`StyleInferer` made of every frame, in the frame's own size and format; for DICOM as PNG.
 
     For ``NAME.png`` with N outputs these are ``NAME_style0.png`` to ``NAME_styleN-1.png``, the mask (if there is one)
     under ``labels`` with the same names, byte for byte, and ``NAME_styles.json``: for every output its file, its mask
@@ -73,17 +86,14 @@ class StyledFrameWriter:
         for sample in output:
             meta = sample["image"].meta
             path = Path(str(meta["filename_or_obj"]))
-            size = [int(n) for n in meta["frame_size"]]
-            frames = sample["pred"].as_subclass(Tensor).detach().cpu().float()[None]
-            if list(frames.shape[2:]) != size:
-                frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True)
-            levels = (frames[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+            levels = frame_levels(sample["pred"], meta["frame_size"])
             self._write(path, levels)
             if self.strip:
                 self._strip(path, sample["image"], levels)
 
     def _write(self, path: Path, levels: np.ndarray) -> None:
         name, suffix = image_name(path)
+        suffix = ".png" if suffix.lower() in DICOM_SUFFIXES else suffix  # what is made is not a patient's image
         label = label_beside(path)
         records = []
         for i, (frame, style) in enumerate(zip(levels, self.inferer.styles, strict=True)):

@@ -91,19 +91,6 @@ def test_pictures_lie_where_viewers_put_them(tmp_path) -> None:
     assert read_radiograph(path, spacing_mm=(0.5, 0.25)).world @ [10, 20, 0, 1] == pytest.approx([-5, -5, 0, 1])
 
 
-def test_dicom_of_the_inverted_kind_is_turned_over(tmp_path) -> None:
-    itk = pytest.importorskip("itk")
-    image = itk.image_from_array(gradient().astype(np.uint16))
-    itk.imwrite(image, str(tmp_path / "MONOCHROME2.dcm"), imageio=itk.GDCMImageIO.New())
-    content = (tmp_path / "MONOCHROME2.dcm").read_bytes()
-    assert content.count(b"MONOCHROME2") == 1
-    (tmp_path / "MONOCHROME1.dcm").write_bytes(content.replace(b"MONOCHROME2", b"MONOCHROME1"))
-    plain = read_radiograph(tmp_path / "MONOCHROME2.dcm").pixels
-    inverted = read_radiograph(tmp_path / "MONOCHROME1.dcm").pixels
-    assert np.array_equal(plain, gradient())
-    assert np.array_equal(inverted, 65535 - gradient())  # of 16 bits
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [
