@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
-from train_weights import first_cause, parse_setting
+from train_weights import parse_setting
 
 from medsynth_ext.bulk import PHANTOMS, Job, JobError, generate
 from medsynth_ext.data import OutputError
@@ -75,6 +75,13 @@ def read_config(what: str, settings: dict[str, Any]) -> dict[str, Any]:
     return parser.get()
 
 
+def sentence(error: BaseException) -> str:
+    """What went wrong, without the layers that MONAI's parser wraps around it."""
+    while type(error) is RuntimeError and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
 def main() -> int:
     """Generate; a failure ends in one sentence and exit status 1."""
     options = parse_arguments()
@@ -91,7 +98,7 @@ def main() -> int:
         workers = default if options.workers is None else options.workers
         manifest = generate(job, workers=workers, ray=options.ray, verify=options.verify)
     except (JobError, OutputError, RuntimeError, ValueError, OSError) as error:
-        print(f"generation stopped: {first_cause(error)}", file=sys.stderr)
+        print(f"generation stopped: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("generation stopped: interrupted; run the same command again to go on", file=sys.stderr)

@@ -147,19 +147,19 @@ def over_ray(
         import ray
     except ImportError as error:
         raise JobError(f'--ray needs Ray, which is not installed: pip install "{RAY}"') from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address == "local":
+        options |= {"num_cpus": workers * job.threads if workers else None, "include_dashboard": False}
     try:
-        if address == "local":
-            ray.init(address="local", num_cpus=(workers or 0) * job.threads or None, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise JobError(f"there is no Ray cluster to be reached at {address!r} ({error})") from error
+        ray.init(address=address, **options)
+    except Exception as error:  # Ray raises bare ones, for a node that is slow to start among others
+        reason = str(error).splitlines()[0]
+        raise JobError(f"there is no Ray cluster to be reached at {address!r} ({reason})") from error
     try:
         make = ray.remote(num_cpus=job.threads, max_retries=0)(make_shard)
         at_a_time = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // job.threads)
         queue = _Queue(shards)
-        text = ray.put(job.to_json())
+        text = job.to_json()
         running: dict[Any, int] = {}
         while queue.waiting or running:
             while queue.waiting and len(running) < at_a_time:

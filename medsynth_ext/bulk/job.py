@@ -121,6 +121,8 @@ def check_plan(job: Job) -> None:
         JobError: naming the first thing that differs.
     """
     path = job.folder / "plan.json"
+    if not path.is_file():
+        raise JobError(f"{path} is not there: every worker must see the output folder under the same path")
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(there, dict):

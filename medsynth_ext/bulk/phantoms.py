@@ -36,8 +36,9 @@ def _head_mr_ct(seed: int, index: int, *, size: int, spacing_mm: float) -> Sampl
 
 def _heart(seed: int, index: int, *, modality: str, style: str, site: str, size: int, fov_mm: float) -> Sample:
     phantom = whole_heart_phantom(seed, index, site=site, size=size, fov_mm=fov_mm)
-    render = {"ct": render_heart_ct, "mr": render_heart_mr}[modality]
-    image = render(phantom, style, seed=sample_number(seed, index))
+    number = sample_number(seed, index)
+    is_mr = modality == "mr"
+    image = render_heart_mr(phantom, style, seed=number) if is_mr else render_heart_ct(phantom, style, seed=number)
     label = MetaTensor(phantom.labels[None], affine=phantom.affine)
     return Sample({"image": _whole(image), "label": Volume(label, np.uint8)})
 
@@ -53,7 +54,8 @@ def _inner_ear(seed: int, index: int, *, size: int, spacing_mm: float) -> Sample
 def _whole(image: MetaTensor) -> Volume:
     """Intensities in whole numbers, as scanners store them."""
     info = torch.iinfo(torch.int16)
-    return Volume(image.round().clamp(info.min, info.max), np.int16)
+    whole = MetaTensor(image.as_tensor().round().clamp(info.min, info.max), affine=image.affine)
+    return Volume(whole, np.int16)
 
 
 PHANTOMS: dict[str, tuple[Callable[..., Sample], dict[str, Any]]] = {

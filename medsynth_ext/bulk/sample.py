@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
@@ -44,8 +45,8 @@ class SampleSource(Protocol):
 
 def on_grid(values: Tensor, spacing_mm: float) -> MetaTensor:  # (D, H, W) to (1, D, H, W)
     """Voxels with axes to the right, front and top, and the origin in their middle."""
-    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
-    affine[:3, 3] = [-spacing_mm * (n - 1) / 2 for n in values.shape]
+    affine = torch.diag(torch.tensor([spacing_mm, spacing_mm, spacing_mm, 1.0], dtype=torch.float64))
+    affine[:3, 3] = torch.tensor([-spacing_mm * (n - 1) / 2 for n in values.shape])
     return MetaTensor(values[None].contiguous(), affine=affine)
 
 

@@ -26,7 +26,7 @@ import torch
 
 from medsynth_ext.bulk.job import Job, JobError, check_plan
 from medsynth_ext.bulk.sample import Volume
-from medsynth_ext.data.files import OutputError, write_json
+from medsynth_ext.data.files import OutputError
 from medsynth_ext.data.nifti import nifti_image
 
 __all__ = ["alone", "check_shards", "clean", "make_shard", "missing", "shard_path", "write_shard"]
@@ -67,7 +67,9 @@ def write_shard(job: Job, shard: int, *, made: Callable[[], Any] | None = None) 
             samples.append(_write_sample(job, part, index))
             if made is not None:
                 made()
-        write_json(part / "shard.json", {"shard": shard, "samples": samples})
+        # No helper that makes missing folders: what was cleaned away must not come back with a part of the files.
+        text = json.dumps({"shard": shard, "samples": samples}, indent=4, allow_nan=False)
+        (part / "shard.json").write_text(text + "\n", encoding="utf-8")
         os.rename(part, target)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # somebody else's rename was first
@@ -106,7 +108,6 @@ def _write_sample(job: Job, part: Path, index: int) -> dict[str, Any]:
 
 def _write_volume(path: Path, name: str, volume: Volume) -> dict[str, Any]:
     image = nifti_image(volume.data, volume.dtype)
-    # Not through a temporary file of its own: one whose folder was cleaned away must not come back.
     nib.save(image, path)
     return {
         "volume": name,

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from medsynth_ext.engines.processes import rank_and_world
 
-__all__ = ["CounterSampler"]
+__all__ = ["CounterSampler", "whole_batches"]
 
 
 class CounterSampler(DistributedSampler):
@@ -72,3 +72,14 @@ class CounterSampler(DistributedSampler):
         items = firsts[turn] + (((raw >> np.uint64(32)) * lengths[turn]) >> np.uint64(32))
         blocks = items.astype(np.int64).reshape(-1, self.num_replicas, self.batch_size)
         return iter(blocks[:, self.rank].reshape(-1).tolist())
+
+
+def whole_batches(samples: int, batch_size: int) -> int:
+    """Samples per epoch that fill whole batches on all processes: at most ``samples``, at least one batch on each.
+
+    Args:
+        samples: wanted per epoch.
+        batch_size: samples per process and iteration.
+    """
+    together = batch_size * rank_and_world()[1]
+    return max(samples // together, 1) * together

@@ -112,11 +112,18 @@ def test_of_two_processes_that_make_one_shard_one_wins(whole, tmp_path, monkeypa
     assert not list(tmp_path.glob(".part-*"))
 
 
-def test_what_was_cleaned_away_under_a_living_process_does_not_come_back(tmp_path):
-    slow = job(tmp_path, count=4, shard_size=4)
+@pytest.mark.parametrize("sample", [1, 4])
+def test_what_was_cleaned_away_under_a_living_process_does_not_come_back(tmp_path, sample):
+    calls: list[None] = []
+
+    def made_one() -> None:
+        calls.append(None)
+        if len(calls) == sample:  # another run begins, which takes this one for dead
+            shards.clean(tmp_path)
+
     with pytest.raises(OutputError, match="shard_00000 cannot be written"):
-        shards.write_shard(slow, 0, made=lambda: shards.clean(tmp_path))
-    assert contents(tmp_path) == {}
+        shards.write_shard(job(tmp_path, count=4, shard_size=4), 0, made=made_one)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from torch.utils.data import DataLoader
 
-from medsynth_ext.data.sampler import CounterSampler
+from medsynth_ext.data.sampler import CounterSampler, whole_batches
 
 
 def draws(n=10, *, epoch=1, **options):
@@ -74,3 +74,10 @@ def test_parts_take_turns_whatever_their_lengths():
     assert list(alone) == list(CounterSampler(data[:10], samples_per_epoch=400, batch_size=4))
     with pytest.raises(ValueError, match=r"parts must add up to the 13 items, got \[10\]"):
         CounterSampler(data, samples_per_epoch=4, batch_size=4, parts=[10])
+
+
+@pytest.mark.parametrize(("samples", "world", "wanted"), [(100, 1, 100), (100, 2, 80), (100, 3, 60), (30, 2, 40)])
+def test_an_epoch_is_cut_to_whole_batches_on_all_processes(monkeypatch, samples, world, wanted):
+    monkeypatch.setattr("medsynth_ext.data.sampler.rank_and_world", lambda: (0, world))
+    assert whole_batches(samples, 20) == wanted
+    CounterSampler(range(7), samples_per_epoch=wanted, batch_size=20)

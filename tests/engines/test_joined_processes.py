@@ -31,15 +31,16 @@ def results(tmp_path_factory) -> tuple[dict, dict, dict]:
         import two_processes
 
         one = two_processes.compute()
-    assert [process.wait(timeout=300) for process in pair] == [0, 0]
+    assert [process.wait(timeout=1500) for process in pair] == [0, 0]
     return one, *(torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_find_what_one_finds(results, name):
     one, first, second = results
-    # Two of these are computed in single precision wherever they run.
-    close = {"rtol": 1e-5, "atol": 1e-6} if name == "relativistic" else {"rtol": 1e-9, "atol": 1e-11}
+    # These losses are computed in single precision wherever they run.
+    single = name in ("relativistic", "labelled")
+    close = {"rtol": 1e-5, "atol": 1e-6} if single else {"rtol": 1e-9, "atol": 1e-11}
     keys = [key for key in one if key.startswith(name)]
     assert keys
     for key in keys:

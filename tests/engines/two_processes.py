@@ -66,7 +66,8 @@ def network_results() -> dict[str, Tensor]:
         optimizer.step()
         found[f"network_loss_{step}"] = mean_over_processes(loss.detach())
     found |= {f"network_{name}": value.clone() for name, value in network.state_dict().items()}
-    found["network_eval"] = gather_batch(network.eval()(own(noise(5, BATCH, 3, 6, 6))).detach())
+    # Without the last layer, which has no running statistics: in evaluation each process sees its own batch alone.
+    found["network_eval"] = gather_batch(network.eval()[:-1](own(noise(5, BATCH, 3, 6, 6))).detach())
     return found
 
 
