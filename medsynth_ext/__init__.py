@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from medsynth_ext._extension import build_info
+from medsynth_ext._extension import build_info, operator_library
 
-__all__ = ["__version__", "build_info"]
+__all__ = ["__version__", "build_info", "operator_library"]
 
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from contextlib import contextmanager
@@ -13,15 +14,16 @@ import torch  # the operator library resolves its symbols in torch's libraries
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["build_info", "has_operators", "use_instruction_set"]
+__all__ = ["build_info", "has_cuda_kernels", "has_operators", "operator_library", "use_instruction_set"]
 
 _LIBRARY = Path(__file__).parent / "libmedsynth_ops.so"
+_OLDEST_TORCH = "2.11"  # TORCH_TARGET in setup.py
 _INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
 
 def _load() -> Any | None:
     try:
-        from medsynth_ext import _C  # type: ignore[attr-defined]
+        module = importlib.import_module("medsynth_ext._C")
     except ImportError as error:
         warnings.warn(
             f"medsynth_ext has no compiled operators ({error}); every operator runs as its plain PyTorch twin, many "
@@ -30,16 +32,41 @@ def _load() -> Any | None:
             stacklevel=2,
         )
         return None
-    _C.load_operators(str(_LIBRARY))
-    return _C
+    try:
+        module.load_operators(str(_LIBRARY))
+    except RuntimeError as error:
+        raise ImportError(
+            f"medsynth_ext cannot load its compiled operators: {error}. They need torch {_OLDEST_TORCH} or newer, "
+            f"found {torch.__version__}. Build them for this torch with: pip install --no-build-isolation ."
+        ) from None
+    return module
 
 
 _module = _load()
+_cuda_kernels = _module is not None and bool(json.loads(_module.build_info())["cuda"])
 
 
 def has_operators() -> bool:
     """Whether the compiled operators are loaded."""
     return _module is not None
+
+
+def has_cuda_kernels() -> bool:
+    """Whether the operators were compiled for CUDA too."""
+    return _cuda_kernels
+
+
+def operator_library() -> Path:
+    """The file of the compiled operators, which C++ programs load.
+
+    Raises:
+        RuntimeError: when it was not built.
+    """
+    if _module is None:
+        raise RuntimeError(
+            "medsynth_ext has no compiled operators; build them with: pip install --no-build-isolation ."
+        )
+    return _LIBRARY
 
 
 def build_info() -> dict[str, Any]:

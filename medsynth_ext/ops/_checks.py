@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from medsynth_ext._extension import build_info, has_operators
+from medsynth_ext._extension import has_cuda_kernels, has_operators
 
 __all__ = [
     "check_float",
@@ -18,6 +18,7 @@ __all__ = [
     "check_out",
     "check_same",
     "check_seed",
+    "in_graph",
     "numbers_tensor",
     "one_of",
     "refuse_grad",
@@ -42,10 +43,15 @@ def use_kernel(tensor: Tensor) -> bool:
     if not has_operators():
         return False  # the import has warned
     kind = tensor.device.type
-    if kind in ("cpu", "meta") or (kind == "cuda" and build_info()["cuda"]):
+    if kind in ("cpu", "meta") or (kind == "cuda" and has_cuda_kernels()):
         return True
     _warn_no_kernel(kind)
     return False
+
+
+def in_graph() -> bool:
+    """Whether the call becomes part of a graph (compiled, exported or traced), where no value may decide anything."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def check_float(name: str, value: Tensor) -> None:

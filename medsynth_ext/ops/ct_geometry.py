@@ -131,9 +131,12 @@ class CTGeometry:
 
     def _table(self, name: str, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
         place = torch.device("cpu") if device.type == "meta" else device
-        if (name, place) not in self._tables:
-            self._tables[name, place] = make().contiguous().to(place)
-        return self._tables[name, place]
+        if (name, place) in self._tables:
+            return self._tables[name, place]
+        table = make().contiguous().to(place)
+        if not torch.compiler.is_compiling():  # what is traced has no values and must not stay
+            self._tables[name, place] = table
+        return table
 
     def frame_table(self, device: torch.device) -> Tensor:  # (views, 12)
         """:meth:`frames` side by side, as the operators take them; kept per device."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from medsynth_ext.ops._checks import check_float, check_seed, refuse_grad
+from medsynth_ext.ops._checks import check_float, check_seed, in_graph, refuse_grad
 from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.ct_geometry import CTGeometry
 from medsynth_ext.ops.projector import check_projections, check_volume, ct_adjoint, ct_forward
@@ -52,7 +52,7 @@ def poisson_counts(
     if mean.ndim < 3:
         raise ValueError(f"mean must be (B, C, *S), got {tuple(mean.shape)}")
     rate = mean.detach().double()
-    if not bool(((rate >= 0) & rate.isfinite()).all()):
+    if not in_graph() and not bool(((rate >= 0) & rate.isfinite()).all()):
         raise ValueError("mean must be finite and not negative")
     place: dict[str, Any] = {"sample_offset": sample_offset, "stream": _STREAM, "device": mean.device}
     shape = (mean.shape[0], mean.shape[1], mean[0, 0].numel() if mean.numel() else 0)
@@ -61,17 +61,21 @@ def poisson_counts(
     normal = rand_normal(shape, seed, **place).reshape(mean.shape).double()
     counts = (rate + rate.sqrt() * normal).round().clamp_min(0)
     few = rate <= _MANY
-    if bool(few.any()):
+    if in_graph():  # a graph cannot gather the few, nor ask whether there are any
         uniform = rand_uniform(shape, seed, dtype=torch.float64, **place).reshape(mean.shape)
-        counts[few] = _invert(rate[few], uniform[few])
+        counts = torch.where(few, _invert(rate.clamp_max(_MANY), uniform, _MANY), counts)
+    elif bool(few.any()):
+        uniform = rand_uniform(shape, seed, dtype=torch.float64, **place).reshape(mean.shape)
+        counts[few] = _invert(rate[few], uniform[few], float(rate[few].max()))
     return counts.to(mean.dtype)
 
 
-def _invert(rate: Tensor, uniform: Tensor) -> Tensor:
+def _invert(rate: Tensor, uniform: Tensor, largest_rate: float) -> Tensor:
     """The least k with P(N <= k) > u, by halving."""
     low = torch.full_like(rate, -1.0)  # P(N <= low) <= u
     high = (rate + 10 * rate.sqrt() + 30).ceil()  # beyond all but 1e-16 of the law
-    while bool((high - low > 1).any()):
+    width = math.ceil(largest_rate + 10 * math.sqrt(largest_rate) + 30) + 1
+    for _ in range(width.bit_length()):
         middle = ((low + high) / 2).floor()
         above = torch.special.gammaincc(middle + 1, rate) > uniform
         high, low = torch.where(above, middle, high), torch.where(above, low, middle)
@@ -107,7 +111,7 @@ def poisson_noise(
     if not 0 < least_counts < math.inf:
         raise ValueError(f"least_counts must be positive and finite, got {least_counts}")
     full = torch.as_tensor(photons, dtype=torch.float64, device=proj.device)
-    if not bool(((full > 0) & full.isfinite()).all()):
+    if not in_graph() and not bool(((full > 0) & full.isfinite()).all()):
         raise ValueError(f"photons must be positive and finite, got {photons}")
     counts = poisson_counts(full * torch.exp(-proj.double()), seed=seed, sample_offset=sample_offset)
     return -torch.log(counts.clamp_min(least_counts) / full).to(proj.dtype)
@@ -120,8 +124,8 @@ def _norms(value: Tensor, dims: int) -> Tensor:
 
 def _begin(
     name: str, proj: Tensor, geometry: CTGeometry, start: Tensor | None, iterations: int, progress: bool
-) -> tuple[Tensor, tqdm]:
-    """The first volume and the steps, after the checks that all iterations share."""
+) -> tuple[Tensor, tqdm | range]:
+    """The first volume and the steps, with a bar except in a graph, after the checks that all iterations share."""
     check_projections(proj, geometry)
     lead = proj.shape[: proj.ndim - geometry.dims]
     if iterations < 0:
@@ -135,12 +139,13 @@ def _begin(
                 f"start must have the leading axes of proj, got {tuple(start.shape)} and {tuple(proj.shape)}"
             )
         x = start.clone()
-    return x, tqdm(range(iterations), desc=name, disable=not progress, leave=False)
+    steps = range(iterations)
+    return x, steps if in_graph() else tqdm(steps, desc=name, disable=not progress, leave=False)
 
 
-def _show(bar: tqdm, residual: Tensor, proj: Tensor) -> None:
+def _show(bar: tqdm | range, residual: Tensor, proj: Tensor) -> None:
     """The relative residual, where there is a bar."""
-    if not bar.disable:
+    if isinstance(bar, tqdm) and not bar.disable:
         share = float(residual.detach().norm() / proj.detach().norm().clamp_min(1e-30))
         bar.set_postfix(residual=f"{share:.2e}")
 

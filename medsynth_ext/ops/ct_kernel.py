@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medsynth_ext.ops import reference
+from medsynth_ext.ops._cache import cached_outside_graphs
 from medsynth_ext.ops._checks import check_float, one_of, use_kernel
 from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.ct_geometry import CTGeometry
@@ -60,7 +60,7 @@ def rotate_project(
     return torch.ops.medsynth_ext.rotate_project(flat, views).reshape(*image.shape[:-2], views, image.shape[-1])
 
 
-@lru_cache(maxsize=16)
+@cached_outside_graphs(maxsize=16)
 def _ramp(length: int) -> Tensor:
     """The band-limited ramp at the frequencies of a real transform, as a share of the Nyquist frequency; float64."""
     distance = torch.arange(length, dtype=torch.float64)
@@ -147,9 +147,9 @@ def kernel_augment(
     a, b = (torch.as_tensor(value, dtype=image.dtype, device=image.device) for value in (a, b))
     if a.shape != (len(image),) or b.shape != (len(image),):
         raise ValueError(f"a and b must be ({len(image)},), one number a slice, got {tuple(a.shape)}, {tuple(b.shape)}")
-    if not bool((b > 0).all()):
+    if not torch.compiler.is_compiling() and not bool((b > 0).all()):
         raise ValueError(f"b must be positive, got {float(b.min())}")
-    height, width = image.shape[1:]
+    height, width = (int(n) for n in image.shape[1:])
     inner = max(height, width)
     views = inner if views is None else views
     if views < 1:
@@ -171,16 +171,18 @@ def kernel_augment(
     return hu.contiguous() if clip_hu is None else hu.clamp(*clip_hu)
 
 
-@lru_cache(maxsize=16)
+@cached_outside_graphs(maxsize=16)
 def _scan(size: int, views: int, bins: int) -> CTGeometry:
     """The scan whose bins and pixels have index n // 2 in the centre and whose rows point down."""
     angles = -torch.arange(views, dtype=torch.float64) * math.pi / views
+    sin, cos = angles.sin(), angles.cos()
     center, offset = (size - 1) / 2 - size // 2, (bins - 1) / 2 - bins // 2
-    return CTGeometry.parallel2d(angles, bins, 1.0, (size, size), center_mm=center, offset_mm=offset)
+    vectors = torch.stack([sin, -cos, offset * cos, offset * sin, cos, sin], 1)
+    return CTGeometry("parallel2d", vectors, (bins,), (size, size), (1.0, 1.0), (center, center))
 
 
 def _chain(units: Tensor, a: Tensor, b: Tensor, views: int, mode: str, options: dict[str, Any]) -> Tensor:
-    size = units.shape[-1]
+    size = int(units.shape[-1])  # under torch.jit.trace a size is a tensor
     length = max(64, 1 << (2 * math.ceil(math.sqrt(2) * size) - 1).bit_length())
     sino = rotate_project(units, views) if mode == "rotate_bilinear" else ct_forward(units, _scan(size, views, size))
     ramp = _ramp(length)
@@ -201,7 +203,7 @@ def _chain(units: Tensor, a: Tensor, b: Tensor, views: int, mode: str, options: 
     return ct_backproject(lines, _scan(size, views, bins)) * (math.pi / (2 * views))
 
 
-@lru_cache(maxsize=8)
+@cached_outside_graphs(maxsize=8)
 def _plane(size: int, dense: bool) -> tuple[Tensor, Tensor]:
     """Frequency over Nyquist on a canvas of twice the size, and what the chain's interpolations leave of it."""
     fy, fx = torch.fft.fftfreq(2 * size, dtype=torch.float64), torch.fft.rfftfreq(2 * size, dtype=torch.float64)
@@ -214,7 +216,7 @@ def _plane(size: int, dense: bool) -> tuple[Tensor, Tensor]:
 
 
 def _fft2(units: Tensor, a: Tensor, b: Tensor, views: int, options: dict[str, Any]) -> Tensor:
-    size = units.shape[-1]
+    size = int(units.shape[-1])
     rho, loss = (t.to(units) for t in _plane(size, 4 * views > 3 * size))
     canvas = torch.fft.rfft2(units, s=(2 * size, 2 * size)) * (loss * kernel_gain(rho, a, b, **options))
     return torch.fft.irfft2(canvas, s=(2 * size, 2 * size))[:, :size, :size]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._cache import cached_outside_graphs
 from medsynth_ext.ops._checks import check_float, check_out, one_of
 from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.ct_geometry import CTGeometry
@@ -23,7 +23,7 @@ _SAMPLES = 1 << 23  # of a scan, that are filtered before they are back-projecte
 WINDOWS = ("ram-lak", "shepp-logan", "cosine", "hamming", "hann")
 
 
-@lru_cache(maxsize=32)
+@cached_outside_graphs(maxsize=32)
 def _response(cols: int, tau: float, window: str, cutoff: float) -> Tensor:
     """The filter's transform times tau, for transforms of the next power of two of 2 cols; float64."""
     length = 1 << (2 * cols - 1).bit_length()
@@ -83,9 +83,8 @@ def ct_filter(
         raise ValueError(f"cutoff must be in (0, 1], got {cutoff}")
     if out is not None:
         check_out(out, proj.shape, proj.dtype, proj.device, (proj,))
-    cols = proj.shape[-1]
-    make = _response.__wrapped__ if torch.compiler.is_compiling() else _response
-    response = make(cols, float(tau), window, float(cutoff)).to(proj)
+    cols = int(proj.shape[-1])  # under torch.jit.trace a size is a tensor
+    response = _response(cols, float(tau), window, float(cutoff)).to(proj)
     length = 2 * (response.numel() - 1)
 
     def filtered(lines: Tensor) -> Tensor:

@@ -222,7 +222,7 @@ def finite_difference_shape_grad(
         raise ValueError(
             f"grad must begin with {tuple(parameters.shape[:-1])} like parameters, got {tuple(grad.shape)}"
         )
-    result = torch.empty_like(parameters)
+    gains = []
     with torch.no_grad():
         for n, step in enumerate(steps.expand(count)):
             move = torch.zeros_like(parameters)
@@ -233,8 +233,8 @@ def finite_difference_shape_grad(
                     f"grad must have the shape of voxelize(parameters) {tuple(more.shape)}, got {grad.shape}"
                 )
             gain = (grad * (more - less)).flatten(lead).sum(-1)
-            result[..., n] = (gain / (2 * step)).to(result.dtype)
-    return result
+            gains.append((gain / (2 * step)).to(parameters.dtype))
+    return torch.stack(gains, -1) if gains else torch.empty_like(parameters)
 
 
 if use_kernel(torch.empty(0)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medsynth_ext.ops import reference
-from medsynth_ext.ops._checks import check_label, check_out, check_seed, use_kernel
+from medsynth_ext.ops._checks import check_label, check_out, check_seed, in_graph, use_kernel
 
 __all__ = ["philox_raw", "rand_int", "rand_normal", "rand_uniform", "seed_from_torch"]
 
@@ -51,7 +51,7 @@ def seed_from_torch() -> int:
 def check_index_grid(
     size: Sequence[int], index_shape: Sequence[int] | None, index_origin: Sequence[int] | None
 ) -> tuple[list[int], list[int]]:
-    """The virtual grid and the place in it as lists, both empty when there is none.
+    """The virtual grid and the place in it as lists, both empty when there is none (not in graphs).
 
     Raises:
         ValueError: when the grid ``size`` at ``index_origin`` does not lie inside ``index_shape``.
@@ -59,6 +59,8 @@ def check_index_grid(
     if index_shape is None:
         if index_origin is not None:
             raise ValueError("index_origin needs index_shape")
+        if in_graph():  # the same numbers; AOTInductor's C++ side cannot hand over empty lists
+            return [int(n) for n in size], [0] * len(size)
         return [], []
     whole = [int(n) for n in index_shape]
     origin = [0] * len(size) if index_origin is None else [int(n) for n in index_origin]

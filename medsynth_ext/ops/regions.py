@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medsynth_ext.ops import reference
-from medsynth_ext.ops._checks import check_float, use_kernel
+from medsynth_ext.ops._checks import check_float, in_graph, use_kernel
 from medsynth_ext.ops._precision import widened
 
 __all__ = [
@@ -252,7 +252,7 @@ def split_regions(
 
 
 def _foreground(flat: Tensor, area: Tensor, regions: Tensor) -> Tensor:  # (B,) pixels of all regions
-    if flat.device.type == "cpu" and not bool((regions > area.shape[1]).any()):
+    if flat.device.type == "cpu" and not in_graph() and not bool((regions > area.shape[1]).any()):
         return area.sum(1)
     return (flat > 0).sum(1)  # the table lacks the regions beyond its end
 

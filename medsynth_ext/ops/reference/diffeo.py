@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medsynth_ext.ops._checks import in_graph
 from medsynth_ext.ops._precision import float32_inside
 from medsynth_ext.ops.reference._sampling import index_grid, linear_sample, sample_slopes
 
@@ -78,34 +79,26 @@ class _NoSecondDerivative(torch.autograd.Function):
 
 
 class _ImplicitPoints(torch.autograd.Function):
-    """Solutions y of y + u(y) = p, with the gradient of the implicit function."""
+    """Solutions y of y + u(y) = p, with the gradient of the implicit function to p and to u(y)."""
 
     @staticmethod
-    def forward(ctx: Any, points: Tensor, displacement: Tensor, solution: Tensor, border: str) -> Tensor:
+    def forward(ctx: Any, points: Tensor, sampled: Tensor, field: Tensor, solution: Tensor, border: str) -> Tensor:
         """Hand on the solution."""
-        ctx.save_for_backward(displacement, solution)
+        ctx.save_for_backward(field, solution)
         ctx.border = border
         return solution.view_as(solution)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Solve (I + Du)^T a = g; then dL/dp = a and dL/du is -a spread by the sampling weights at y."""
-        displacement, solution = ctx.saved_tensors
+        """Solve (I + Du)^T a = g; then dL/dp = a and dL/d(u(y)) = -a."""
+        field, solution = ctx.saved_tensors
         with torch.no_grad():
-            slopes = sample_slopes(displacement, solution.transpose(1, 2), border=ctx.border).movedim(3, 1)  # (B,N,D,D)
+            slopes = sample_slopes(field, solution.transpose(1, 2), border=ctx.border).movedim(3, 1)  # (B, N, D, D)
             identity = torch.eye(slopes.shape[-1], dtype=slopes.dtype, device=slopes.device)
             transposed = (identity + slopes).transpose(2, 3)
             adjoint = torch.linalg.solve_ex(transposed, grads[0].unsqueeze(-1)).result.squeeze(-1)
-        grad_points = grad_field = None
-        if ctx.needs_input_grad[0]:
-            grad_points = _NoSecondDerivative.apply(adjoint.requires_grad_(grads[0].requires_grad))
-        if ctx.needs_input_grad[1]:
-            with torch.enable_grad():
-                field = displacement.detach().requires_grad_()
-                sampled = _displacement_at(solution, field, ctx.border)
-            grad_field = torch.autograd.grad(sampled, field, -adjoint.detach())[0]
-            grad_field = _NoSecondDerivative.apply(grad_field.requires_grad_(grads[0].requires_grad))
-        return grad_points, grad_field, None, None
+        adjoint = _NoSecondDerivative.apply(adjoint.requires_grad_(grads[0].requires_grad))
+        return adjoint, -adjoint, None, None, None
 
 
 @float32_inside("points", "displacement")
@@ -124,7 +117,7 @@ def warp_points(
     with torch.no_grad():
         target, field = points.detach(), displacement.detach()
         solution, done = target.clone(), torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
-        may_stop = not points.is_cuda and not torch.compiler.is_compiling()  # stopping early asks for a value
+        may_stop = not points.is_cuda and not in_graph()  # stopping early asks for a value
         for _ in range(max_iterations):
             proposal = target - _displacement_at(solution, field, border)
             arrived = (proposal - solution).abs().amax(2) <= tolerance
@@ -133,4 +126,7 @@ def warp_points(
             done = done | arrived
             if may_stop and bool(done.all()):
                 break
-    return _ImplicitPoints.apply(points, displacement, solution, border), done
+    if not (torch.is_grad_enabled() and (points.requires_grad or displacement.requires_grad)):
+        return solution, done  # TorchScript has no place for the autograd function
+    sampled = _displacement_at(solution, displacement, border)
+    return _ImplicitPoints.apply(points, sampled, field, solution, border), done
