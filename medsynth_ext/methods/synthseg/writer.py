@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
