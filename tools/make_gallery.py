@@ -1,8 +1,9 @@
-"""Build docs/gallery/index.html: every bundle with a picture, its claims, sizes, licence and a command.
+"""Build docs/gallery/index.html: every bundle with a picture, its claims, speed, size, licence and a command.
 
     python tools/make_gallery.py [--out docs/gallery/index.html]
 
 The page is one file without scripts; it shows the pictures of the bundles where they are, so open it from the tree.
+It is built when it is wanted and never kept: everything on it is in the bundles.
 """
 
 from __future__ import annotations
@@ -12,29 +13,32 @@ import json
 import os
 import re
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from medsynth_ext.data.files import OutputError, replacing
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --held: #2a7f4f; --missed: #b5382a; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
-article { border-top: 1px solid var(--line); padding: 1rem 0; }
-img { max-width: 100%; max-height: 28rem; background: #000; }
-table { border-collapse: collapse; font-size: .85rem; }
-td, th { border-bottom: 1px solid var(--line); padding: .2rem .5rem; text-align: left; vertical-align: top; }
-.scroll { overflow-x: auto; }
-.held { color: var(--held); } .missed { color: var(--missed); }
-pre { overflow-x: auto; padding: .5rem; border: 1px solid var(--line); font-size: .8rem; }
-nav a { margin-right: .8rem; } dt { font-weight: 600; } dd { margin: 0 0 .3rem 0; }
-"""
+TOOLS = Path(__file__).resolve().parent
+REPOSITORY = TOOLS.parent
 
 
 class GalleryError(ValueError):
     """A bundle that cannot be shown; the message names the file, what was wanted and what came."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        GalleryError: for a file that is missing or holds no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GalleryError(f"{path} must be a text file: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -44,34 +48,95 @@ def read_json(path: Path) -> dict[str, Any]:
         GalleryError: for a file that is missing or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path))
+    except ValueError as error:
         raise GalleryError(f"{path} must be a JSON object: {error}") from error
     if not isinstance(found, dict):
         raise GalleryError(f"{path} must be a JSON object, got {type(found).__name__}")
     return found
 
 
-def first_picture(bundle: Path) -> tuple[Path, str]:
-    """File and caption of the first picture in the bundle's README that is no figure of claims.
+@dataclass(frozen=True)
+class Exhibit:
+    """A bundle as the page shows it; ``folder`` is the page's own, from which it refers to pictures."""
 
-    Raises:
-        GalleryError: when there is none, or it is not there.
-    """
-    readme = bundle / "docs/README.md"
-    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+\.png)\)", readme.read_text(encoding="utf-8"))
-    chosen = [(caption, name) for caption, name in pictures if not name.startswith("claims_")]
-    if not chosen:
-        raise GalleryError(f"{readme} must show a picture of what the bundle makes, got none")
-    caption, name = chosen[0]
-    if not (bundle / "docs" / name).is_file():
-        raise GalleryError(f"{readme} shows {name}, which is not in {bundle / 'docs'}")
-    return bundle / "docs" / name, caption
+    bundle: Path
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return escape(self.bundle.name)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        return read_json(self.bundle / "configs/metadata.json")
+
+    def reference(self, path: Path) -> str:
+        """How the page refers to a file."""
+        return escape(Path(os.path.relpath(path, self.folder)).as_posix())
+
+    @cached_property
+    def picture(self) -> tuple[str, str]:
+        """Reference and caption of the first picture in the bundle's README that is no figure of claims.
+
+        Raises:
+            GalleryError: when there is none, or it is not there.
+        """
+        readme = self.bundle / "docs/README.md"
+        pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+\.png)\)", read_text(readme))
+        chosen = [(caption, name) for caption, name in pictures if not name.startswith("claims_")]
+        if not chosen:
+            raise GalleryError(f"{readme} must show a picture of what the bundle makes, got none")
+        caption, name = chosen[0]
+        if not (self.bundle / "docs" / name).is_file():
+            raise GalleryError(f"{readme} shows {name}, which is not in {self.bundle / 'docs'}")
+        return self.reference(self.bundle / "docs" / name), escape(caption)
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs of the study of claims."""
+        path = self.bundle / "docs/claims.json"
+        return list(read_json(path)["runs"].values()) if path.is_file() else []
+
+    @property
+    def claims(self) -> str:
+        """How many claims of the paper were measured, and how many held."""
+        outcomes = [claim["held"] for run in self.runs for claim in run["claims"]]
+        return f"{sum(outcomes)} of {len(outcomes)} measured claims held" if outcomes else "no claim measured yet"
+
+    @property
+    def size(self) -> str:
+        """Size of the shipped weights."""
+        return f"{sum(path.stat().st_size for path in (self.bundle / 'models').iterdir()) / 1e6:.1f}\u00a0MB"
+
+    @cached_property
+    def speed(self) -> str:
+        """Time per scan and its setting, as tools/measure_speed.py measured them."""
+        path = self.bundle / "docs/speed.json"
+        if not path.is_file():
+            return "not measured"
+        record = read_json(path)
+        machine = record["machine"]
+        clock = "wall" if machine["gpu"] else "processor"
+        size = " x ".join(str(n) for n in record["input_size"])
+        where = machine["gpu"] or f"{machine['threads']} thread of {machine['cpu']}"
+        return escape(
+            f"{number(record[f'{clock}_seconds_per_file'])} s of {clock} time per file, all but start-up included "
+            f"({record['input']}, {size}; {where}); peak memory {record['peak_memory_mib'] / 1024:.1f} GiB"
+        )
+
+    @cached_property
+    def licences(self) -> tuple[str, str]:
+        """What docs/data_license.txt says in short, and the whole of it."""
+        text = read_text(self.bundle / "docs/data_license.txt").strip()
+        weights = dict.fromkeys(re.findall(r"^Weights \([^)]*\): (.+)$", text, re.M))
+        data = dict.fromkeys(re.findall(r"^Training data: (.+)$", text, re.M))
+        return escape(f"weights {', '.join(weights)}; training data {', '.join(data)}"), escape(text)
 
 
 def number(value: Any) -> str:
-    """A measured value to four digits."""
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+    """A measured value to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
 
 
 def claims_table(record: dict[str, Any]) -> str:
@@ -79,7 +144,8 @@ def claims_table(record: dict[str, Any]) -> str:
     rows = []
     for claim in record["claims"]:
         measured = "<br>".join(
-            f"{escape(part['what'])}: <b>{escape(number(part['measured']))}</b> (wanted {escape(part['wanted'])})"
+            f"{escape(part['what'])}: <b>{escape(number(part['measured']))}</b> "
+            f'<span class="wanted">(wanted {escape(part["wanted"])})</span>'
             for part in claim["measured"]
         )
         kind, outcome = ("held", "held") if claim["held"] else ("missed", "not held")
@@ -89,43 +155,54 @@ def claims_table(record: dict[str, Any]) -> str:
             f'<td><span class="{kind}">{outcome}</span>{reason}</td></tr>'
         )
     machine, seeds = record["machine"], {len(arm["seeds"]) for arm in record["arms"].values()}
-    where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} core(s)"
-    heading = f"Claims at scale {record['scale']}: {record['date']}, {where}, {max(seeds, default=0)} seed(s)"
-    head = "<tr><th></th><th>the paper's claim</th><th>measured on phantoms</th><th>outcome</th></tr>"
-    return f'<p>{escape(heading)}</p><div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    where = machine["gpu"] or f"{machine['threads']} thread of {machine['cpu']}"
+    heading = f"Claims, scale {record['scale']}: {record['date']}, {where}, seeds per arm: {max(seeds, default=0)}"
+    head = "<tr><th></th><th>the paper claims</th><th>measured here</th><th>outcome</th></tr>"
+    return f"<h3>{escape(heading)}</h3><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def article(bundle: Path, out: Path) -> str:
+def card(exhibit: Exhibit) -> str:
+    """The entry of a bundle in the table of contents."""
+    source, _ = exhibit.picture
+    return (
+        f'<a href="#{exhibit.name}"><img src="{source}" alt=""><b>{escape(exhibit.metadata["name"])}</b>'
+        f"<span>{escape(exhibit.metadata['task'])}<br>{exhibit.claims}, {exhibit.size}</span></a>"
+    )
+
+
+def article(exhibit: Exhibit) -> str:
     """The part of the page about one bundle.
 
     Raises:
         GalleryError: for a bundle that lacks a file or a picture.
     """
-    metadata = read_json(bundle / "configs/metadata.json")
-    picture, caption = first_picture(bundle)
-    docs = os.path.relpath(bundle / "docs", out.parent)
-    weights = sum(path.stat().st_size for path in (bundle / "models").iterdir()) / 2**20
-    licence = (bundle / "docs/data_license.txt").read_text(encoding="utf-8").strip()
-    command = f"python -m monai.bundle run --config_file bundles/{bundle.name}/configs/inference.json \\\n"
-    command += f"    --bundle_root bundles/{bundle.name} --dataset_dir DIR --output_dir OUT"
-    claims = ""
-    if (bundle / "docs/claims.json").is_file():
-        runs = read_json(bundle / "docs/claims.json")["runs"]
-        claims = "".join(claims_table(record) for record in runs.values())
+    metadata = exhibit.metadata
+    source, caption = exhibit.picture
+    licence, terms = exhibit.licences
+    bundle = f"bundles/{exhibit.bundle.name}"
+    command = f"python -m monai.bundle run --config_file {bundle}/configs/inference.json \\\n"
+    command += f"    --bundle_root {bundle} --dataset_dir DIR --output_dir OUT"
+    facts = {
+        "Paper": escape("; ".join(metadata["references"])),
+        "Speed": exhibit.speed,
+        "Weights": f"{exhibit.size}, version {escape(metadata['version'])}",
+        "Licence": licence,
+        "Claims": exhibit.claims,
+    }
     return "\n".join(
         [
-            f'<article id="{escape(bundle.name)}">',
-            f"<h2>{escape(metadata['name'])}</h2>",
+            f'<article id="{exhibit.name}">',
+            '<div class="top">',
+            f'<figure><a href="{source}"><img src="{source}" alt="{caption}"></a>',
+            f"<figcaption>{caption}</figcaption></figure>",
+            f"<div><h2>{escape(metadata['name'])}</h2>",
             f"<p>{escape(metadata['description'])}</p>",
-            f'<a href="{escape(docs)}/README.md"><img src="{escape(os.path.relpath(picture, out.parent))}" '
-            f'alt="{escape(caption)}"></a>',
-            f"<p><small>{escape(caption)}</small></p>",
+            "<dl>" + "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in facts.items()) + "</dl>",
+            f'<p><a href="{exhibit.reference(exhibit.bundle / "docs/README.md")}">How to use and train it</a></p>',
+            "</div></div>",
             f"<pre>{escape(command)}</pre>",
-            f"<dl><dt>Task</dt><dd>{escape(metadata['task'])}</dd>",
-            f"<dt>Paper</dt><dd>{escape('; '.join(metadata['references']))}</dd>",
-            f"<dt>Weights</dt><dd>{weights:.1f} MB, version {escape(metadata['version'])}</dd>",
-            f"<dt>Licence of data and weights</dt><dd>{escape(licence)}</dd></dl>",
-            claims or "<p>No claims of the paper were measured yet.</p>",
+            f"<details><summary>Licences of weights and data in full</summary><pre>{terms}</pre></details>",
+            "".join(claims_table(run) for run in exhibit.runs),
             "</article>",
         ]
     )
@@ -133,14 +210,22 @@ def article(bundle: Path, out: Path) -> str:
 
 def page(bundles: list[Path], out: Path) -> str:
     """The whole page, as it will lie at ``out``."""
-    links = " ".join(f'<a href="#{escape(b.name)}">{escape(b.name)}</a>' for b in bundles)
-    parts = "\n".join(article(bundle, out) for bundle in bundles)
+    exhibits = [Exhibit(bundle, out.parent) for bundle in bundles]
+    style = read_text(TOOLS / "templates/gallery.css")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}<title>medsynth: gallery</title><style>{STYLE}</style></head>\n'
-        "<body><h1>medsynth</h1>\n<p>One MONAI bundle per published method; all pictures and figures are its own.</p>\n"
-        f"<nav>{links}</nav>\n{parts}\n</body></html>\n"
+    lead = (
+        "Methods for medical images with too few labels, one MONAI bundle each. Every picture and figure comes from "
+        "the bundle itself; claims that did not hold stand beside those that did."
     )
+    parts = [
+        f'<!doctype html>\n<html lang="en"><head>{head}<link rel="icon" href="data:,"><title>medsynth: gallery</title>',
+        f"<style>\n{style}</style></head>\n<body><h1>medsynth</h1>",
+        f'<p class="lead">{lead}</p>',
+        f"<nav>{''.join(card(exhibit) for exhibit in exhibits)}</nav>",
+        *(article(exhibit) for exhibit in exhibits),
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:

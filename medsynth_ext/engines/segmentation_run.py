@@ -14,7 +14,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 from tqdm import tqdm
 
-from medsynth_ext.data.files import OutputError
+from medsynth_ext.data.files import OutputError, check_writable
 from medsynth_ext.data.scans import ScanDataset, ScanError
 from medsynth_ext.handlers.weights import WeightsError, load_weights
 
@@ -70,6 +70,7 @@ class SegmentationRun:
             files = self.dataset.files
             if self.weights is not None:
                 load_weights(self.network, self.weights)
+            check_writable(self.output_dir)  # before the first scan: a transform that writes would fail inside MONAI
             self._evaluate(len(files))
         except (ScanError, WeightsError, OutputError) as error:
             raise SystemExit(f"error: {error}") from None

@@ -53,7 +53,7 @@ def test_every_bundle_has_an_article_with_a_picture_that_is_there(tmp_path: Path
     assert page.articles == sorted(
         path.name for path in BUNDLES.iterdir() if (path / "configs/metadata.json").is_file()
     )
-    assert len(page.pictures) == len(page.articles)
+    assert len(page.pictures) == 2 * len(page.articles)
     assert all(path.is_file() for path in page.pictures)
     assert {f"#{name}" for name in page.articles} <= set(page.links)
     assert list(out.parent.iterdir()) == [out]
@@ -69,6 +69,19 @@ def test_every_claim_is_listed_with_its_outcome_and_reason(some: Path) -> None:
                 assert claim["sentence"] in text
                 assert claim["reason"] in text
                 assert all(part["what"] in text for part in claim["measured"])
+
+
+def test_speed_size_and_licences_are_told_with_their_setting(some: Path) -> None:
+    make_gallery.main(["--bundles", str(some / "bundles"), "--out", str(some / "index.html")])
+    text = Page(some / "index.html").text
+    speed = json.loads((some / "bundles/fbpaug_ct_segmentation/docs/speed.json").read_text())
+    assert f"s of processor time per file, all but start-up included ({speed['input']}, " in text
+    assert speed["machine"]["cpu"] in text
+    assert "weights Apache-2.0; training data Apache-2.0" in text
+
+
+def test_every_bundle_of_the_repository_was_timed() -> None:
+    assert not [path.name for path in BUNDLES.iterdir() if not (path / "docs/speed.json").is_file()]
 
 
 def test_markup_in_metadata_is_shown_as_text(some: Path) -> None:
