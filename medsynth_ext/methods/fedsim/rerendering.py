@@ -95,7 +95,10 @@ def rerender_cases(
         heart = (parts > 0).float()
         shown = rerender(generator, reduced, heart, context=context, slices_at_once=slices_at_once)
         name = Path(case["image"]).name
-        volumes = {"images": ((1000 * shown[0]).round(), np.int16), "labels": (parts[0], np.uint8)}
+        volumes: dict[str, tuple[Tensor, type[np.generic]]] = {
+            "images": ((1000 * shown[0]).round(), np.int16),
+            "labels": (parts[0], np.uint8),
+        }
         for kind, (values, dtype) in volumes.items():
             save_nifti(nifti_image(MetaTensor(values, affine=affine), dtype), folder / kind / name)
         names.append(name)
