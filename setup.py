@@ -7,7 +7,7 @@ Environment: MEDSYNTH_CUDA=0|1 (without or with CUDA, whatever is found), MEDSYN
 MEDSYNTH_DEBUG=1 (address and undefined-behaviour sanitizers), MAX_JOBS.
 
 torch's own CUDAExtension refuses to work beside a CPU build of torch, so this file writes a ninja file and calls nvcc
-itself. The .cu files see no torch header at all, which is why a clean build takes a minute and not ten.
+itself. The .cu files see no torch header at all, which is why a clean build takes two minutes and not ten.
 """
 
 from __future__ import annotations

@@ -16,11 +16,12 @@ from monai.bundle import ConfigParser
 # Programs of other projects, of which a page can only name the right files.
 FOREIGN = {
     *(".", "cat", "cmake", "cp", "ctest", "curl", "dcmdump", "echo", "export", "find", "git", "head", "kill", "ls"),
-    *("mkdir", "monailabel", "mv", "ninja", "ray", "rm", "sleep", "source", "ulimit", "unset", "wait", "wc"),
+    *("mkdir", "monailabel", "mv", "ninja", "ray", "rm", "sh", "sleep", "source", "ulimit", "unset", "wait", "wc"),
 }
 RUN_OPTIONS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 TORCHRUN_OPTIONS = {"nproc_per_node", "nproc-per-node", "standalone", "nnodes", "node_rank", "rdzv_endpoint"}
 FLARE_OPTIONS = {"export", "export-dir"}  # FLARE takes them from the command line itself
+LABEL_OPTIONS = {"conf"}  # of the command monailabel
 OURS = tuple(f"{folder}/" for folder in ("bundles", "docs", "tools", "tests", "csrc", "benchmarks", "examples"))
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from doc_commands import FLARE_OPTIONS, TORCHRUN_OPTIONS, faults_of
+from doc_commands import FLARE_OPTIONS, LABEL_OPTIONS, TORCHRUN_OPTIONS, faults_of
 from doc_pages import ROOT, Block, blocks, bundle_of, commands, inline_code, links, name, pages, shell_commands
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=name)
@@ -43,7 +43,7 @@ def test_every_option_in_the_text_exists(page: Path) -> None:
     known = known_options(bundle_of(page))
     ours = [code for code in inline_code(page) if not code.startswith("pip ")]
     named = {option for code in ours for option in re.findall(r"(?:^| )--([a-z][\w-]*)", code)}
-    named -= TORCHRUN_OPTIONS | FLARE_OPTIONS
+    named -= TORCHRUN_OPTIONS | FLARE_OPTIONS | LABEL_OPTIONS
     lost = [key for key in sorted(named) if f'"{key}"' not in known and f'"--{key}"' not in known]
     assert not lost, f"{name(page)} names options that nothing takes: {lost}"
 

@@ -19,6 +19,7 @@ from doc_pages import ROOT, Block, blocks, name, pages
 from monai.data import MetaTensor
 
 import medsynth_ext.ops as ops
+from medsynth_ext.bulk import Job, generate
 from medsynth_ext.ops import CTGeometry
 
 HALF = {"X": 6.0, "Y": 6.0, "Z": 4.0}
@@ -100,9 +101,25 @@ def scan_names() -> dict[str, Any]:
     return {}
 
 
+def series_names() -> dict[str, Any]:
+    """A DICOM series that a page's reader has."""
+    nifti_to_dicom = pytest.importorskip("nifti_to_dicom", reason="pydicom writes the series")
+    nifti_to_dicom.write_series("scans/bert", np.arange(64.0).reshape(4, 4, 4), np.eye(4))
+    return {}
+
+
+def generated_names() -> dict[str, Any]:
+    """A finished run of bulk generation."""
+    source = {"_target_": "medsynth_ext.bulk.PhantomSource", "phantom": "head", "size": 16}
+    generate(Job({"source": source}, "build/hearts", 1))
+    return {}
+
+
 # What a reader of these pages has already, as small as it can be.
 READERS_OWN: dict[str, Callable[[], dict[str, Any]]] = {
     "docs/ct_geometries.md": ct_names,
+    "docs/dicom.md": series_names,
+    "docs/generate.md": generated_names,
     "docs/meshes.md": mesh_names,
     "docs/use_your_label_maps.md": label_map_names,
     "docs/use_your_data.md": scan_names,
