@@ -46,16 +46,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
-def check_writable(folder: str | os.PathLike) -> None:
-    """Make a folder when it is not there and try to write in it.
+def check_writable(folder: str | os.PathLike, *, make: bool = True) -> None:
+    """Try to write in a folder.
+
+    Args:
+        folder: where results will go.
+        make: make it when it is not there; else the nearest folder above it that is there is tried.
 
     Raises:
         OutputError: when that fails.
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        there = folder
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"\0" * 4096)
     except OSError as error:
         raise OutputError(f"the folder {folder} cannot be written: {error.strerror or error}") from error

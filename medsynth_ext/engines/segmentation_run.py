@@ -70,7 +70,9 @@ class SegmentationRun:
             files = self.dataset.files
             if self.weights is not None:
                 load_weights(self.network, self.weights)
-            check_writable(self.output_dir)  # before the first scan: a transform that writes would fail inside MONAI
+            # Before the first scan, since a transform that writes would fail inside MONAI; not made, since some writers
+            # make it at the end.
+            check_writable(self.output_dir, make=False)
             self._evaluate(len(files))
         except (ScanError, WeightsError, OutputError) as error:
             raise SystemExit(f"error: {error}") from None

@@ -231,9 +231,10 @@ def test_scratch_of_a_reconstruction_does_not_grow_with_the_number_of_views(
             geometry = CTGeometry.parallel2d(angles, 1024, 0.1, (64, 64))
         y, out = torch.ones(geometry.proj_shape), torch.empty(geometry.vol_shape)
         method(y, geometry, out=out)
-        found = memory.extra_peak_mib(lambda: method(y, geometry, out=out), torch.device("cpu"))
-        assert found is not None
-        return found
+        cpu = torch.device("cpu")
+        found = [memory.extra_peak_mib(lambda: method(y, geometry, out=out), cpu) for _ in range(3)]
+        assert None not in found
+        return min(found)  # whatever else the process does only adds to it
 
     assert peak(2000) <= peak(400) + 1.0
 
