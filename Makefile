@@ -29,7 +29,7 @@ bench: build $(VENV)/.peers
 	$(PY) -m benchmarks $(ARGS)
 
 check: build
-	$(PY) tools/check_bundles.py
+	$(PY) tools/check_bundles.py --unit-run
 
 gallery: build
 	$(PY) tools/make_gallery.py

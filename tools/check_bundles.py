@@ -1,6 +1,6 @@
-"""Check bundles as the model zoo would: files, metadata, licences, configurations, weights, exports, a short run.
+"""Check bundles as the model zoo would: files, metadata, licences, configurations, weights, exports; with --unit-run a short run.
 
-    python tools/check_bundles.py [BUNDLE ...] [--no-unit-run] [--model-info FILE]
+    python tools/check_bundles.py [BUNDLE ...] [--unit-run] [--model-info FILE]
 
 Without arguments all folders of bundles/ are checked. One line per check; exit status 1 when any failed, 2 for a folder
 that is no bundle. Nothing is downloaded, and nothing is written into a bundle. Of the zoo's own checks only the export
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Check the bundles named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="*", type=Path, help="folders; all of bundles/ when none is given")
-    parser.add_argument("--no-unit-run", action="store_true", help="do not run the workflows on tiny data")
+    parser.add_argument("--unit-run", action="store_true", help="run the workflows on tiny data too, as the tests do")
     parser.add_argument("--model-info", type=Path, help="the zoo's list of released bundles, to find versions in use")
     options = parser.parse_args(arguments)
     for root in options.bundles:
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             checks["not released"] = not_released(options.model_info)
         except (OSError, json.JSONDecodeError) as error:
             parser.error(f"--model-info must be a JSON file: {error}")
-    if not options.no_unit_run:
+    if options.unit_run:
         checks["unit run"] = check_unit_run
     bundles = options.bundles or find_bundles()
     failed = {root.name: names for root in bundles if (names := check_bundle(root, checks))}

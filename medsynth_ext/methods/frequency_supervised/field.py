@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.utils import affine_to_spacing
-from monai.transforms import Crop, InvertibleTransform, MapTransform
+from monai.transforms import Crop, Cropd, MapTransform
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def body_extent_mm(
     return [float(spacing) * (last - first) for (first, last), spacing in zip(planes, spacing_mm, strict=True)]
 
 
-class CropToFieldd(MapTransform, InvertibleTransform):
+class CropToFieldd(Cropd):
     """Crop a head to the field of view of the training: air that surrounds it goes, and what lies below it.
 
     Right-left and front-back the field lies around the body's middle, and a wider body stays whole. Head-feet it
@@ -61,15 +61,16 @@ class CropToFieldd(MapTransform, InvertibleTransform):
     """
 
     def __init__(self, keys: KeysCollection, *, field_mm: Sequence[float]) -> None:
-        super().__init__(keys)
-        self.field_mm = tuple(float(f) for f in field_mm)
-        self.crop = Crop()
+        super().__init__(keys, _CropToField(field_mm))
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = self.crop(result[key], self._slices(result[key]))
-        return result
+
+class _CropToField(Crop):
+    def __init__(self, field_mm: Sequence[float]) -> None:
+        super().__init__()
+        self.field_mm = tuple(float(f) for f in field_mm)
+
+    def __call__(self, img: Any, lazy: bool | None = None) -> Any:  # type: ignore[override]
+        return super().__call__(img, self._slices(img), lazy=lazy)
 
     def _slices(self, image: Any) -> tuple[slice, ...]:
         spacing = affine_to_spacing(image.affine, 3).tolist()
@@ -85,12 +86,6 @@ class CropToFieldd(MapTransform, InvertibleTransform):
             start = max(0, min(start, size - wanted))
             slices.append(slice(start, min(size, start + wanted)))
         return tuple(slices)
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = self.crop.inverse(result[key])
-        return result
 
 
 class CheckFieldd(MapTransform):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data.utils import affine_to_spacing
 from monai.networks.utils import eval_mode
-from monai.transforms import Crop, InvertibleTransform, MapTransform
+from monai.transforms import Crop, Cropd
 from torch import Tensor, nn
 
 from medsynth_ext.data.scans import ScanError
@@ -126,7 +126,7 @@ class OrganLocator:
         self._ready = True
 
 
-class CropToOrgand(MapTransform, InvertibleTransform):
+class CropToOrgand(Cropd):
     """Crop a scan to a window around the organ. Axes that are not longer than the window stay; the inverse puts zeros.
 
     Put it behind the turning to RAS and the resampling, before intensities are scaled to percentiles.
@@ -151,20 +151,27 @@ class CropToOrgand(MapTransform, InvertibleTransform):
         centre_mm: Sequence[float] | None = None,
         whole: bool = False,
     ) -> None:
-        super().__init__(keys)
         if centre_mm is not None and len(centre_mm) != 3:
             raise ValueError(f"centre_mm must be [x, y, z] in scanner coordinates, got {centre_mm}")
+        super().__init__(keys, _CropToOrgan(window, locator, centre_mm, whole))
+
+
+class _CropToOrgan(Crop):
+    def __init__(
+        self,
+        window: Sequence[int],
+        locator: Callable[[Any], Sequence[int]],
+        centre_mm: Sequence[float] | None,
+        whole: bool,
+    ) -> None:
+        super().__init__()
         self.window = tuple(int(n) for n in window)
         self.locator = locator
         self.centre_mm = None if centre_mm is None else [float(c) for c in centre_mm]
         self.whole = whole
-        self.crop = Crop()
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = self.crop(result[key], self._slices(result[key]))
-        return result
+    def __call__(self, img: Any, lazy: bool | None = None) -> Any:  # type: ignore[override]
+        return super().__call__(img, self._slices(img), lazy=lazy)
 
     def _slices(self, image: Any) -> tuple[slice, ...]:
         shape = image.shape[1:]
@@ -182,9 +189,3 @@ class CropToOrgand(MapTransform, InvertibleTransform):
             name = image.meta.get("filename_or_obj", "the scan")
             raise ScanError(f"centre_mm {self.centre_mm} lies outside of {name}; wanted scanner coordinates (RAS)")
         return [round(c - (w - 1) / 2) for c, w in zip(centre, self.window, strict=True)]
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = self.crop.inverse(result[key])
-        return result
