@@ -1,4 +1,4 @@
-"""Check bundles as the model zoo would: files, metadata, licences, configurations, weights, exports; with --unit-run a short run.
+"""Check bundles as the model zoo would: files, metadata, licences, configurations, weights, exports, a short run if asked.
 
     python tools/check_bundles.py [BUNDLE ...] [--unit-run] [--model-info FILE]
 
