@@ -1,4 +1,4 @@
-"""Check bundles as the model zoo would: files, metadata, licences, configurations, weights, exports, a short run if asked.
+"""Check bundles as the model zoo would: files, metadata, licences, configurations, weights, exports, a run if asked.
 
     python tools/check_bundles.py [BUNDLE ...] [--unit-run] [--model-info FILE]
 
