@@ -77,10 +77,11 @@ $(LABEL)/.installed: $(LABEL_FILES) pyproject.toml
 	touch $@
 
 # MONAI Deploy in an environment of its own: it takes the package from here, where it is built, and needs no toolchain.
-$(DEPLOY)/.installed: constraints.txt examples/deploy/requirements.txt
+DEPLOY_FILES := $(addprefix examples/deploy/,constraints.txt requirements.txt)
+$(DEPLOY)/.installed: $(DEPLOY_FILES)
 	test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
-	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt torch
-	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -r examples/deploy/requirements.txt
+	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install -q -c examples/deploy/constraints.txt torch
+	$(DEPLOY)/bin/python -m pip --disable-pip-version-check install -q -c examples/deploy/constraints.txt -r examples/deploy/requirements.txt
 	touch $@
 
 $(VENV)/.peers: $(VENV)/.environment benchmarks/requirements-peers.txt
