@@ -7,6 +7,7 @@ Each function is a generator of the numbers of finished shards. A shard whose wo
 from __future__ import annotations
 
 import multiprocessing
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ __all__ = ["TRIES", "in_this_process", "over_processes", "over_ray"]
 
 TRIES = 3
 RAY = "ray>=2.55,<3"
+KNOCK_S = 10.0  # how long a cluster may take to accept a connection
 _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 
 
@@ -128,6 +130,13 @@ def _serve(connection: Connection, text: str) -> None:
         return
 
 
+def _knock(address: str) -> None:
+    """See at once whether anybody listens at ``HOST:PORT``; Ray itself goes on asking for minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+
+
 def over_ray(
     job: Job, shards: Sequence[int], *, address: str, workers: int | None = None
 ) -> Generator[int, None, None]:
@@ -151,6 +160,7 @@ def over_ray(
     if address == "local":
         options |= {"num_cpus": workers * job.threads if workers else None, "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(address=address, **options)
     except Exception as error:  # Ray raises bare ones, for a node that is slow to start among others
         reason = str(error).splitlines()[0]
