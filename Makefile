@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 SOURCES := $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu csrc/*/*.h)
 
-.PHONY: demo test integration bench gallery lint format sanitize check clean build
+.PHONY: demo test integration bench gallery lint format sanitize emulate check clean build
 
 demo: build
 	$(PY) tools/demo.py
@@ -52,6 +52,12 @@ sanitize: $(VENV)/.environment
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:protect_shadow_gap=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONSAFEPATH=1 PYTHONPATH=$(SANITIZE) $(PY) -m pytest tests/ops -p no:cacheprovider -q $(ARGS)
+
+# The operator tests on the CUDA kernels, which csrc/emulation runs on the CPU: for machines without a GPU.
+EMULATION := build/emulation
+emulate: $(VENV)/.environment
+	MEDSYNTH_EMULATION=1 $(PY) setup.py -q build --build-lib $(EMULATION) --build-temp build/temp-emulation
+	PYTHONSAFEPATH=1 PYTHONPATH=$(EMULATION):$(CURDIR) $(PY) -m pytest tests/ops -p no:cacheprovider -q $(ARGS)
 
 build: $(VENV)/.environment
 	$(PY) setup.py -q build_ext --inplace

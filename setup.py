@@ -4,7 +4,8 @@
     pip install --no-build-isolation .   with the torch that is installed
 
 Environment: MEDSYNTH_CUDA=0|1 (without or with CUDA, whatever is found), MEDSYNTH_CUDA_ARCHS="80;90;100",
-MEDSYNTH_DEBUG=1 (address and undefined-behaviour sanitizers), MAX_JOBS.
+MEDSYNTH_DEBUG=1 (address and undefined-behaviour sanitizers), MEDSYNTH_EMULATION=1 (for tests: the CUDA kernels,
+compiled for the CPU by csrc/emulation, take the CPU's tensors), MAX_JOBS.
 
 torch's own CUDAExtension refuses to work beside a CPU build of torch, so this file writes a ninja file and calls nvcc
 itself. The .cu files see no torch header at all, which is why a clean build takes two minutes and not ten.
@@ -166,6 +167,18 @@ def cuda_objects(file: NinjaFile, work: Path, nvcc: str, archs: list[str], defin
     return [file.edge("nvcc", work / f"{'_'.join(s.relative_to(CSRC).with_suffix('').parts)}.o", [s]) for s in sources]
 
 
+def emulated_objects(file: NinjaFile, work: Path) -> list[Path]:
+    """Add the steps that compile the CUDA kernels for the CPU, with the emulation's header in place of CUDA's."""
+    kernels = f"-x c++ -I{CSRC / 'emulation'} -include cuda_runtime.h -D__CUDACC__ -DMEDSYNTH_ISA_NAMESPACE=emulated"
+    kernels += " -Wno-deprecated -Wno-sign-compare -Wno-unknown-pragmas"  # nvcc's own are another set
+    emulator = CSRC / "emulation" / "emulator.cpp"
+    objects = [file.edge("cxx", work / "emulator.o", [emulator], flags=f"-I{emulator.parent}")]
+    for source in sorted(CSRC.glob("*/*.cu")):
+        stem = "_".join(source.relative_to(CSRC).with_suffix("").parts)
+        objects.append(file.edge("cxx", work / f"{stem}.o", [source], flags=kernels))
+    return objects
+
+
 def write_ninja(work: Path, module: Path) -> NinjaFile:
     """The whole build: objects in `work`, the library and the module beside `module`."""
     import pybind11
@@ -173,7 +186,8 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
 
     torch_root = Path(torch.__file__).parent
     debug = os.environ.get("MEDSYNTH_DEBUG") == "1"
-    nvcc = find_nvcc()
+    emulation = os.environ.get("MEDSYNTH_EMULATION") == "1"
+    nvcc = None if emulation else find_nvcc()
     defines = [f"-DTORCH_TARGET_VERSION={TORCH_TARGET_HEX}", f'-DMEDSYNTH_VERSION=\\"{VERSION}\\"']
     defines.append(f'-DMEDSYNTH_TORCH_TARGET=\\"{TORCH_TARGET}\\"')
     multi_isa = platform.machine() in ("x86_64", "AMD64")
@@ -189,6 +203,8 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     cxx = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", *optimise]
     include = [f"-isystem {torch_root}/include", f"-isystem {torch_root}/include/torch/csrc/api/include"]
     archs = os.environ.get("MEDSYNTH_CUDA_ARCHS", "80;90;100").split(";")
+    if emulation:
+        defines += ["-DMEDSYNTH_WITH_CUDA", "-DMEDSYNTH_EMULATION"]
     if nvcc:
         defines += ["-DMEDSYNTH_WITH_CUDA", f'-DMEDSYNTH_CUDA_ARCHS=\\"{",".join("sm_" + a for a in archs)},ptx\\"']
         defines.append(f'-DMEDSYNTH_NVCC_VERSION=\\"{nvcc_version(nvcc)}\\"')
@@ -204,6 +220,8 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
     if nvcc:  # first: these take longest, and ninja goes by the order here
         objects += cuda_objects(file, work, nvcc, archs, defines)
         libs += [str(cudart_static(nvcc)), "-lrt", "-lpthread"]
+    if emulation:
+        objects += emulated_objects(file, work)
     python = f"-isystem {pybind11.get_include()} -isystem {sysconfig.get_path('include')}"
     glue = file.edge("cxx", work / "python_module.o", [CSRC / "python_module.cpp"], flags=python)
     torch_header = precompiled_torch_header(file, work, flags=" ".join(include))
@@ -212,6 +230,8 @@ def write_ninja(work: Path, module: Path) -> NinjaFile:
         "flags": f"{' '.join(include)} -I{torch_header.parent} -include {torch_header.stem}",
     }
     for source in sorted(CSRC.glob("*/*.cpp")):
+        if source.parent.name == "emulation":
+            continue
         stem = "_".join(source.relative_to(CSRC).with_suffix("").parts)
         if not source.stem.endswith("_cpu"):
             objects.append(file.edge("cxx", work / f"{stem}.o", [source], **doors))

@@ -36,7 +36,7 @@ void run(Tensor x, Tensor sigma, double truncate, int64_t border, bool transpose
   p.border = static_cast<BlurBorder>(border);
   p.transposed = transposed;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (x.is_cuda()) {
+  if (on_cuda(x)) {
     const CudaScope scope(x.get_device());
     std::optional<Tensor> scratch[2];
     for (int i = 0; i < s.dims - 1; ++i) {

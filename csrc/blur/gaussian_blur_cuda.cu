@@ -62,8 +62,8 @@ void gaussian_blur_cuda(const GaussianBlurParams& p, void* stream) {
     for (int axis = first; axis < 3; ++axis) {
       void* to = axis == 2 ? p.out : p.scratch[axis - first];
       const int64_t stride = axis == 2 ? 1 : axis == 1 ? p.n[2] : p.n[1] * p.n[2];
-      blur_axis_kernel<T><<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-          p, axis, stride, static_cast<const T*>(from), static_cast<T*>(to));
+      MEDSYNTH_LAUNCH(blur_axis_kernel<T>, grid, kThreads, static_cast<cudaStream_t>(stream), p, axis, stride,
+                      static_cast<const T*>(from), static_cast<T*>(to));
       check_launch("gaussian_blur");
       from = to;
     }

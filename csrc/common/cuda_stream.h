@@ -1,13 +1,27 @@
-// The current CUDA stream, for the doors. torch keeps this function in its CUDA library, which a CPU-only torch lacks,
-// so it is looked up when the first CUDA tensor arrives.
+// Whether a tensor's kernels are those for CUDA, and the current CUDA stream, for the doors. torch keeps this function
+// in its CUDA library, which a CPU-only torch lacks, so it is looked up when the first CUDA tensor arrives.
 #pragma once
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
 
 namespace medsynth {
+
+#ifdef MEDSYNTH_EMULATION  // a build for tests: csrc/emulation runs the CUDA kernels on the CPU's tensors
+
+inline bool on_cuda(const torch::stable::Tensor&) { return true; }
+
+struct CudaScope {
+  explicit CudaScope(int32_t) {}
+  void* stream = nullptr;
+};
+
+#else
+
+inline bool on_cuda(const torch::stable::Tensor& tensor) { return tensor.is_cuda(); }
 
 inline void* current_cuda_stream(int32_t device_index) {
   using Getter = int32_t (*)(int32_t, void**);
@@ -24,5 +38,7 @@ struct CudaScope {
   torch::stable::accelerator::DeviceGuard guard;
   void* stream;
 };
+
+#endif
 
 }  // namespace medsynth

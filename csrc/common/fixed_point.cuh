@@ -12,11 +12,11 @@ __device__ inline unsigned long long size_bits(double v) {
   return static_cast<unsigned long long>(__double_as_longlong(fabs(v)));
 }
 
-// How many bits a contribution may keep when `contributions` of them reach one sum.
+// How many bits a contribution may keep when `contributions` of them reach one sum; no more than a double holds.
 __device__ inline int fixed_shift(int64_t contributions) {
   int bits = 1;
   while ((int64_t{1} << bits) < contributions) ++bits;
-  return 61 - bits < 40 ? 61 - bits : 40;
+  return 61 - bits < 52 ? 61 - bits : 52;
 }
 
 }  // namespace medsynth

@@ -44,7 +44,7 @@ void forward([[maybe_unused]] const Tensor& u2, ComposeParams& p, Tensor& out) {
   p.out = out.mutable_data_ptr();
   if (out.numel() == 0) return;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (u2.is_cuda()) {
+  if (on_cuda(u2)) {
     const CudaScope scope(u2.get_device());
     Tensor scratch = bytes_like(u2, compose_scratch_bytes(p));
     p.scratch = scratch.mutable_data_ptr();
@@ -87,7 +87,7 @@ std::tuple<Tensor, Tensor> compose_backward(Tensor grad, Tensor u1, Tensor u2, i
   p.grad_u1 = grad_u1.mutable_data_ptr();
   p.grad_u2 = grad_u2.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (grad.is_cuda()) {
+  if (on_cuda(grad)) {
     const CudaScope scope(grad.get_device());
     Tensor scratch = bytes_like(grad, compose_backward_scratch_bytes(p));
     p.scratch = scratch.mutable_data_ptr();

@@ -18,12 +18,13 @@ struct Fields {
     return {static_cast<Quad<T>*>(p.scratch) + k * p.batch * p.grid.voxels(), p.grid.voxels()};
   }
   QuadBatch<T> packed(const void* planar, int64_t stride, int k) const {
-    pack_kernel<T>
-        <<<blocks, kQuadThreads, 0, stream>>>(static_cast<const T*>(planar), stride, p.grid, p.batch, T(1), field(k));
+    MEDSYNTH_LAUNCH(pack_kernel<T>, blocks, kQuadThreads, stream, static_cast<const T*>(planar), stride, p.grid,
+                    p.batch, T(1), field(k));
     return field(k);
   }
   void unpack(QuadBatch<T> from, void* planar) const {
-    unpack_kernel<T><<<blocks, kQuadThreads, 0, stream>>>(from, p.grid, p.batch, T(1), static_cast<T*>(planar));
+    MEDSYNTH_LAUNCH(unpack_kernel<T>, blocks, kQuadThreads, stream, from, p.grid, p.batch, T(1),
+                    static_cast<T*>(planar));
   }
 };
 
@@ -31,8 +32,8 @@ template <Border B, class T>
 void forward(const ComposeParams& p, cudaStream_t stream) {
   const Fields<T> f{p, stream};
   const QuadBatch<T> field = f.packed(p.u1, p.stride1, 0), disp = f.packed(p.u2, p.stride2, 1);
-  step_kernel<B, T>
-      <<<f.blocks, kQuadThreads, 0, stream>>>(disp, field, p.grid, p.batch, {nullptr, 0}, static_cast<T*>(p.out));
+  MEDSYNTH_LAUNCH((step_kernel<B, T>), f.blocks, kQuadThreads, stream, disp, field, p.grid, p.batch, {nullptr, 0},
+                  static_cast<T*>(p.out));
 }
 
 template <Border B, class T>
@@ -43,8 +44,8 @@ void backward(const ComposeParams& p, cudaStream_t stream) {
   const ScatterScratch scatter(static_cast<char*>(p.scratch) + 4 * field_bytes(p), p.batch);
   launch_adjoint<B, T>(disp, field, grad, p.grid, p.batch, scatter, kept, stream);
   f.unpack(kept, p.grad_u2);
-  add_sums_kernel<T>
-      <<<f.blocks, kQuadThreads, 0, stream>>>({nullptr, 0}, scatter.sums, scatter.largest, p.grid, p.batch, kept);
+  MEDSYNTH_LAUNCH(add_sums_kernel<T>, f.blocks, kQuadThreads, stream, {nullptr, 0}, scatter.sums, scatter.largest,
+                  p.grid, p.batch, kept);
   f.unpack(kept, p.grad_u1);
 }
 

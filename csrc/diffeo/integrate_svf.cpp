@@ -25,7 +25,7 @@ IntegrateSvfParams params(const Tensor& velocity, int64_t steps, int64_t border,
 void forward([[maybe_unused]] const Tensor& velocity, IntegrateSvfParams& p) {
   if (velocity.numel() == 0) return;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (velocity.is_cuda()) {
+  if (on_cuda(velocity)) {
     const CudaScope scope(velocity.get_device());
     Tensor scratch = bytes_like(velocity, integrate_svf_scratch_bytes(p));
     p.scratch = scratch.mutable_data_ptr();
@@ -86,7 +86,7 @@ Tensor integrate_svf_backward(Tensor grad, Tensor velocity, Tensor levels, int64
     p.levels = levels.mutable_data_ptr();
   }
 #ifdef MEDSYNTH_WITH_CUDA
-  if (velocity.is_cuda()) {
+  if (on_cuda(velocity)) {
     const CudaScope scope(velocity.get_device());
     Tensor scratch = bytes_like(velocity, integrate_svf_backward_scratch_bytes(p));
     p.scratch = scratch.mutable_data_ptr();

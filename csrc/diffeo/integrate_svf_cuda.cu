@@ -22,8 +22,8 @@ __global__ void scaled_copy_kernel(const T* in, T* out, int64_t n, T scale) {
 template <class T>
 void scaled_copy(const IntegrateSvfParams& p, const void* from, cudaStream_t stream) {
   const int64_t n = p.batch * p.grid.dims * p.grid.voxels();
-  scaled_copy_kernel<T><<<blocks_for(n, kQuadThreads), kQuadThreads, 0, stream>>>(
-      static_cast<const T*>(from), static_cast<T*>(p.out), n, first_scale<T>(p));
+  MEDSYNTH_LAUNCH(scaled_copy_kernel<T>, blocks_for(n, kQuadThreads), kQuadThreads, stream, static_cast<const T*>(from),
+                  static_cast<T*>(p.out), n, first_scale<T>(p));
 }
 
 // The fields of one call and the launches on them.
@@ -40,11 +40,11 @@ struct Fields {
     return {static_cast<Quad<T>*>(p.scratch) + k * p.batch * p.grid.voxels(), p.grid.voxels()};
   }
   void pack(const void* planar, T scale, QuadBatch<T> to) const {
-    pack_kernel<T><<<blocks, kQuadThreads, 0, stream>>>(static_cast<const T*>(planar), p.grid.dims * p.grid.voxels(),
-                                                        p.grid, p.batch, scale, to);
+    MEDSYNTH_LAUNCH(pack_kernel<T>, blocks, kQuadThreads, stream, static_cast<const T*>(planar),
+                    p.grid.dims * p.grid.voxels(), p.grid, p.batch, scale, to);
   }
   void step(QuadBatch<T> from, QuadBatch<T> to, T* planar) const {
-    step_kernel<B, T><<<blocks, kQuadThreads, 0, stream>>>(from, from, p.grid, p.batch, to, planar);
+    MEDSYNTH_LAUNCH((step_kernel<B, T>), blocks, kQuadThreads, stream, from, from, p.grid, p.batch, to, planar);
   }
 };
 
@@ -66,8 +66,8 @@ void backward(const IntegrateSvfParams& p, cudaStream_t stream) {
   const auto begin = [&] { f.pack(p.grad, T(1), grad); };
   const auto visit = [&](QuadBatch<T> u) {
     launch_adjoint<B, T>(u, u, grad, p.grid, p.batch, scatter, next, stream);
-    add_sums_kernel<T>
-        <<<f.blocks, kQuadThreads, 0, stream>>>(next, scatter.sums, scatter.largest, p.grid, p.batch, grad);
+    MEDSYNTH_LAUNCH(add_sums_kernel<T>, f.blocks, kQuadThreads, stream, next, scatter.sums, scatter.largest, p.grid,
+                    p.batch, grad);
   };
   if (p.levels) {
     begin();
@@ -78,8 +78,8 @@ void backward(const IntegrateSvfParams& p, cudaStream_t stream) {
         [&](int from, int to) { f.step(f.slot(from), f.slot(to), nullptr); }, begin,
         [&](int slot) { visit(f.slot(slot)); });
   }
-  unpack_kernel<T>
-      <<<f.blocks, kQuadThreads, 0, stream>>>(grad, p.grid, p.batch, first_scale<T>(p), static_cast<T*>(p.out));
+  MEDSYNTH_LAUNCH(unpack_kernel<T>, f.blocks, kQuadThreads, stream, grad, p.grid, p.batch, first_scale<T>(p),
+                  static_cast<T*>(p.out));
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ void forward([[maybe_unused]] const Tensor& displacement, JacobianParams& p, Ten
   p.out = out.mutable_data_ptr();
   if (out.numel() == 0) return;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (displacement.is_cuda()) {
+  if (on_cuda(displacement)) {
     const CudaScope scope(displacement.get_device());
     return jacobian_determinant_cuda(p, scope.stream);
   }
@@ -65,7 +65,7 @@ Tensor jacobian_determinant_backward(Tensor grad, Tensor displacement) {
   p.grad = grad.const_data_ptr();
   p.out = out.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (displacement.is_cuda()) {
+  if (on_cuda(displacement)) {
     const CudaScope scope(displacement.get_device());
     Tensor scratch = bytes_like(displacement, displacement.numel() * p.dims * size_of(p.dtype));
     p.scratch = scratch.mutable_data_ptr();

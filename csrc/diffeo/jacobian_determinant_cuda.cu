@@ -48,13 +48,13 @@ __global__ void jacobian_gather_kernel(JacobianParams p) {
 
 template <int kDims, class T>
 void forward(const JacobianParams& p, unsigned blocks, cudaStream_t stream) {
-  jacobian_kernel<kDims, T><<<blocks, kThreads, 0, stream>>>(p);
+  MEDSYNTH_LAUNCH((jacobian_kernel<kDims, T>), blocks, kThreads, stream, p);
 }
 
 template <int kDims, class T>
 void backward(const JacobianParams& p, unsigned blocks, cudaStream_t stream) {
-  jacobian_cofactor_kernel<kDims, T><<<blocks, kThreads, 0, stream>>>(p);
-  jacobian_gather_kernel<kDims, T><<<blocks, kThreads, 0, stream>>>(p);
+  MEDSYNTH_LAUNCH((jacobian_cofactor_kernel<kDims, T>), blocks, kThreads, stream, p);
+  MEDSYNTH_LAUNCH((jacobian_gather_kernel<kDims, T>), blocks, kThreads, stream, p);
 }
 
 }  // namespace

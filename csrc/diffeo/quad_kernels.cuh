@@ -1,6 +1,7 @@
 // CUDA kernels on quad fields, shared by integrate_svf and compose. One thread per voxel, the batch in the same index.
 #pragma once
 #include "../common/cuda.h"
+#include "../common/fixed_point.cuh"
 #include "quad_math.h"
 
 namespace medsynth {
@@ -75,14 +76,14 @@ __global__ void step_kernel(QuadBatch<T> disp, QuadBatch<T> field, QuadGrid g, i
   }
 }
 
-// Sums of a scatter are kept as integers, whose addition has no order: a number g is held as g * 2^(40 - e), where e is
-// the binary exponent of the sample's largest |g|. `largest` holds that number's bits as a double, one per sample.
-__device__ __forceinline__ double fixed_scale(unsigned long long largest) {
+// Sums of a scatter are kept as integers, whose addition has no order: a number g is held as g * 2^(bits - e), where e
+// is the binary exponent of the sample's largest |g|. `largest` holds that number's bits as a double, one per sample.
+__device__ __forceinline__ double fixed_scale(unsigned long long largest, int64_t contributions) {
   const double m = __longlong_as_double(static_cast<long long>(largest));
   if (!(m > 0.0) || isinf(m)) return m > 0.0 || m != m ? m - m : 0.0;  // NaN for infinite and NaN gradients
   int e = 0;
   frexp(m, &e);
-  return ldexp(1.0, 40 - e);
+  return ldexp(1.0, fixed_shift(contributions) - e);
 }
 
 template <class T>
@@ -112,7 +113,7 @@ __global__ void adjoint_kernel(QuadBatch<T> disp, QuadBatch<T> field, QuadBatch<
     const Cell<T> c = locate<B>(g, disp.data[v.b * disp.stride + v.index], v.z, v.y, v.x);
     const Quad<T>* f = field.data + v.b * field.stride;
     kept.data[v.b * kept.stride + v.index] = own + pull_back_to_location<B>(f, c, own);
-    const double scale = fixed_scale(largest[v.b]);
+    const double scale = fixed_scale(largest[v.b], voxels);
     unsigned long long* sample = sums + v.b * 3 * voxels;
     for (int corner = 0; corner < 8; ++corner) {
       const bool kz = corner & 4, ky = corner & 2, kx = corner & 1;
@@ -135,7 +136,7 @@ __global__ void add_sums_kernel(QuadBatch<T> first, const unsigned long long* su
   const int64_t voxels = g.voxels();
   MEDSYNTH_GRID_STRIDE(i, batch * voxels) {
     const int64_t b = i / voxels, index = i - b * voxels;
-    const double scale = fixed_scale(largest[b]), back = scale == 0.0 ? 0.0 : 1.0 / scale;
+    const double scale = fixed_scale(largest[b], voxels), back = scale == 0.0 ? 0.0 : 1.0 / scale;
     Quad<T> q = first.data ? first.data[b * first.stride + index] : make_quad(T(0), T(0), T(0));
     for (int k = 0; k < 3; ++k) {
       const auto sum = static_cast<long long>(sums[(b * 3 + k) * voxels + index]);
@@ -160,8 +161,9 @@ void launch_adjoint(QuadBatch<T> disp, QuadBatch<T> field, QuadBatch<T> grad, co
                     const ScatterScratch& s, QuadBatch<T> kept, cudaStream_t stream) {
   const unsigned blocks = blocks_for(batch * g.voxels(), kQuadThreads);
   cudaMemsetAsync(s.largest, 0, static_cast<size_t>(ScatterScratch::bytes(g, batch)), stream);
-  largest_kernel<T><<<blocks, kQuadThreads, 0, stream>>>(grad, g, batch, s.largest);
-  adjoint_kernel<B, T><<<blocks, kQuadThreads, 0, stream>>>(disp, field, grad, g, batch, s.largest, kept, s.sums);
+  MEDSYNTH_LAUNCH(largest_kernel<T>, blocks, kQuadThreads, stream, grad, g, batch, s.largest);
+  MEDSYNTH_LAUNCH((adjoint_kernel<B, T>), blocks, kQuadThreads, stream, disp, field, grad, g, batch, s.largest, kept,
+                  s.sums);
 }
 
 }  // namespace medsynth

@@ -44,7 +44,7 @@ struct WarpBackwardParams {
   void* grad_moved;     // dL/dw (batch, dims, *out_size), or null
   double* grad_matrix;  // (batch, dims, dims + 1), or null
   double* partial;      // (batch, out_size[0], 12): sums of the matrix's gradient per plane, when that is wanted
-  int64_t* sums;        // CUDA: (batch * channels * voxels of src + 1), when grad_src is wanted
+  int64_t* sums;        // CUDA: (batch * channels * voxels of src + batch), when grad_src is wanted
 };
 
 MEDSYNTH_DECLARE_CPU(warp, WarpParams)

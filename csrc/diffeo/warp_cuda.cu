@@ -149,17 +149,17 @@ __global__ void warp_vote_kernel(WarpParams p) {
 
 template <class E, class T>
 void launch_nearest(const WarpParams& p, E fill, E lost, bool mark_lost, cudaStream_t stream) {
-  warp_nearest_kernel<E, T><<<plane_grid(p), kThreads, 0, stream>>>(p, fill, lost, mark_lost);
+  MEDSYNTH_LAUNCH((warp_nearest_kernel<E, T>), plane_grid(p), kThreads, stream, p, fill, lost, mark_lost);
 }
 
 template <class T>
 void launch_warp(const WarpParams& p, cudaStream_t stream) {
   if (p.mode == WarpMode::linear) {
-    warp_linear_kernel<T><<<plane_grid(p), kThreads, 0, stream>>>(p);
+    MEDSYNTH_LAUNCH(warp_linear_kernel<T>, plane_grid(p), kThreads, stream, p);
     return;
   }
   if (p.mode == WarpMode::vote) {
-    warp_vote_kernel<T><<<plane_grid(p), kThreads, 0, stream>>>(p);
+    MEDSYNTH_LAUNCH(warp_vote_kernel<T>, plane_grid(p), kThreads, stream, p);
     return;
   }
   const int64_t fill = p.label_fill;
@@ -255,27 +255,37 @@ __global__ void matrix_sum_kernel(WarpBackwardParams p) {
   }
 }
 
-// The largest |grad| as the bits of a double (non-negative doubles order as integers; infinities and NaN come out top).
+// Where the samples' largest |grad| stand, behind the sums: as the bits of a double, which order as the numbers do.
+__device__ int64_t* largest_of(const WarpBackwardParams& p) {
+  const WarpParams& f = p.forward;
+  return p.sums + f.batch * f.channels * volume_of(f.src_size);
+}
+
 template <class T>
-__global__ void largest_kernel(const T* grad, int64_t n, unsigned long long* largest) {
-  unsigned long long most = 0;
-  MEDSYNTH_GRID_STRIDE(i, n) {
-    const unsigned long long bits = size_bits(static_cast<double>(grad[i]));
-    most = bits > most ? bits : most;
+__global__ void largest_kernel(WarpBackwardParams p) {
+  const int64_t n = p.forward.channels * volume_of(p.forward.out_size);
+  for (int64_t b = blockIdx.y; b < p.forward.batch; b += gridDim.y) {
+    const T* grad = static_cast<const T*>(p.grad) + b * n;
+    unsigned long long most = 0;
+    MEDSYNTH_GRID_STRIDE(i, n) {
+      const unsigned long long bits = size_bits(static_cast<double>(grad[i]));
+      most = bits > most ? bits : most;
+    }
+    atomicMax(reinterpret_cast<unsigned long long*>(largest_of(p) + b), most);
   }
-  atomicMax(largest, most);
 }
 
 template <class T>
 __global__ void scatter_kernel(WarpBackwardParams p) {
   const WarpParams& f = p.forward;
   const int64_t voxels = volume_of(f.src_size), out_voxels = volume_of(f.out_size);
-  const double largest = __longlong_as_double(p.sums[f.batch * f.channels * voxels]);
-  if (!(largest > 0.0) || !isfinite(largest)) return;
-  const double scale = ldexp(1.0, fixed_shift(out_voxels)) / largest;
+  const int64_t* all_largest = largest_of(p);
+  const double most_bits = ldexp(1.0, fixed_shift(out_voxels));
   for_each_voxel<T>(
       f, [&](int64_t b, int64_t, int64_t, int64_t, int64_t v, const Location<T>& at, const T*, const Affine&) {
-        if (is_lost(at)) return;
+        const double largest = __longlong_as_double(all_largest[b]);
+        if (is_lost(at) || !(largest > 0.0) || !isfinite(largest)) return;
+        const double scale = most_bits / largest;
         const Cell<T> cell = cell_at(f, at);
         const T* grad = static_cast<const T*>(p.grad) + b * f.channels * out_voxels + v;
         for (int64_t c = 0; c < f.channels; ++c) {
@@ -296,33 +306,35 @@ __global__ void scatter_kernel(WarpBackwardParams p) {
 template <class T>
 __global__ void unscale_kernel(WarpBackwardParams p) {
   const WarpParams& f = p.forward;
-  const int64_t n = f.batch * f.channels * volume_of(f.src_size);
-  const double largest = __longlong_as_double(p.sums[n]);
-  const double scale = ldexp(largest, -fixed_shift(volume_of(f.out_size)));
-  T* to = static_cast<T*>(p.grad_src);
-  MEDSYNTH_GRID_STRIDE(i, n) {
-    to[i] = isfinite(largest) ? static_cast<T>(static_cast<double>(p.sums[i]) * scale) : static_cast<T>(NAN);
+  const int64_t n = f.channels * volume_of(f.src_size);
+  for (int64_t b = blockIdx.y; b < f.batch; b += gridDim.y) {
+    const double largest = __longlong_as_double(largest_of(p)[b]);
+    const double scale = ldexp(largest, -fixed_shift(volume_of(f.out_size)));
+    const int64_t* from = p.sums + b * n;
+    T* to = static_cast<T*>(p.grad_src) + b * n;
+    MEDSYNTH_GRID_STRIDE(i, n) {
+      to[i] = isfinite(largest) ? static_cast<T>(static_cast<double>(from[i]) * scale) : static_cast<T>(NAN);
+    }
   }
 }
 
 template <class T>
 void launch_backward(const WarpBackwardParams& p, cudaStream_t stream) {
   const WarpParams& f = p.forward;
-  if (p.grad_moved != nullptr) moved_gradient_kernel<T><<<plane_grid(f), kThreads, 0, stream>>>(p);
+  if (p.grad_moved != nullptr) MEDSYNTH_LAUNCH(moved_gradient_kernel<T>, plane_grid(f), kThreads, stream, p);
   if (p.grad_matrix != nullptr) {
     const int64_t planes = f.batch * f.out_size[0];
-    matrix_gradient_kernel<T><<<static_cast<unsigned>(planes < 65535 ? planes : 65535), kThreads, 0, stream>>>(p);
-    matrix_sum_kernel<<<static_cast<unsigned>(f.batch < 65535 ? f.batch : 65535), 12, 0, stream>>>(p);
+    MEDSYNTH_LAUNCH(matrix_gradient_kernel<T>, static_cast<unsigned>(planes < 65535 ? planes : 65535), kThreads, stream,
+                    p);
+    MEDSYNTH_LAUNCH(matrix_sum_kernel, static_cast<unsigned>(f.batch < 65535 ? f.batch : 65535), 12, stream, p);
   }
   if (p.grad_src == nullptr) return;
-  const int64_t n = f.batch * f.channels * volume_of(f.src_size);
-  const int64_t n_grad = f.batch * f.channels * volume_of(f.out_size);
-  auto* largest = reinterpret_cast<unsigned long long*>(p.sums + n);
-  const unsigned all_blocks = blocks_for(n_grad, kThreads);
-  const unsigned blocks = all_blocks < 1024 ? all_blocks : 1024;
-  largest_kernel<T><<<blocks, kThreads, 0, stream>>>(static_cast<const T*>(p.grad), n_grad, largest);
-  scatter_kernel<T><<<plane_grid(f), kThreads, 0, stream>>>(p);
-  unscale_kernel<T><<<blocks_for(n, kThreads), kThreads, 0, stream>>>(p);
+  const unsigned samples = static_cast<unsigned>(f.batch < 65535 ? f.batch : 65535);
+  const unsigned all_blocks = blocks_for(f.channels * volume_of(f.out_size), kThreads);
+  MEDSYNTH_LAUNCH(largest_kernel<T>, dim3(all_blocks < 1024 ? all_blocks : 1024, samples), kThreads, stream, p);
+  MEDSYNTH_LAUNCH(scatter_kernel<T>, plane_grid(f), kThreads, stream, p);
+  MEDSYNTH_LAUNCH(unscale_kernel<T>, dim3(blocks_for(f.channels * volume_of(f.src_size), kThreads), samples), kThreads,
+                  stream, p);
 }
 
 }  // namespace

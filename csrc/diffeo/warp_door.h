@@ -142,7 +142,7 @@ inline void run_warp(WarpCall& c, Tensor& out) {
   p.out = out.mutable_data_ptr();
   if (out.numel() == 0) return;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (c.src.is_cuda()) {
+  if (on_cuda(c.src)) {
     const CudaScope scope(c.src.get_device());
     warp_cuda(p, scope.stream);
     return;
@@ -189,9 +189,9 @@ inline std::tuple<Tensor, Tensor, Tensor> run_warp_backward(WarpCall c, Tensor g
   p.grad_matrix = matrix ? grad_matrix.mutable_data_ptr<double>() : nullptr;
   p.partial = matrix ? partial.mutable_data_ptr<double>() : nullptr;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (c.src.is_cuda()) {
+  if (on_cuda(c.src)) {
     const CudaScope scope(c.src.get_device());
-    const int64_t n = src ? f.batch * f.channels * voxels + 1 : 0;
+    const int64_t n = src ? f.batch * (f.channels * voxels + 1) : 0;
     Tensor sums = torch::stable::new_zeros(c.src, {n}, ScalarType::Long);
     p.sums = src ? sums.mutable_data_ptr<int64_t>() : nullptr;
     warp_backward_cuda(p, scope.stream);

@@ -23,7 +23,7 @@ void run(GmmInputs& inputs, int64_t seed, int64_t sample_offset, int64_t stream,
   if (validate) bad = no_bad_label(inputs.labels);
   p.bad = bad ? bad->mutable_data_ptr<int64_t>() : nullptr;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (out.is_cuda()) {
+  if (on_cuda(out)) {
     const CudaScope scope(out.get_device());
     gmm_sample_cuda(p, scope.stream);
     if (bad) report_bad_label(inputs.labels, *bad);
@@ -74,7 +74,7 @@ std::tuple<Tensor, Tensor> gmm_sample_backward(Tensor grad, Tensor labels, std::
   if (to_stds) q.grad_stds = grad_stds.mutable_data_ptr();
   q.pieces = (elements + kGmmPiece - 1) / kGmmPiece;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (grad.is_cuda()) {
+  if (on_cuda(grad)) {
     const CudaScope scope(grad.get_device());
     q.pieces = (elements + 1023) / 1024 < kGmmWarps ? (elements + 1023) / 1024 : kGmmWarps;
     Tensor partial = torch::stable::new_empty(grad, {planes * q.pieces * classes * 2}, ScalarType::Double);

@@ -12,7 +12,7 @@ unsigned limited(int64_t n, unsigned most) { return static_cast<unsigned>(n < mo
 
 template <class T, class L>
 __global__ void __launch_bounds__(kThreads) gmm_sample_kernel(GmmSampleParams p, bool in_shared) {
-  extern __shared__ double storage[];
+  MEDSYNTH_DYNAMIC_SHARED(double, storage);
   constexpr int kPer = kPerBlock<T>;
   const int64_t first = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   for (int64_t plane = blockIdx.y; plane < p.batch * p.channels; plane += gridDim.y) {
@@ -34,8 +34,8 @@ void gmm_sample_cuda(const GmmSampleParams& p, void* stream) {
                     limited(p.batch * p.channels, 65535));
     const auto bytes = static_cast<size_t>(shared_table_bytes<T>(p.known()));
     dispatch_label(p.label_type, [&](auto label) {
-      gmm_sample_kernel<T, decltype(label)>
-          <<<grid, kThreads, bytes, static_cast<cudaStream_t>(stream)>>>(p, bytes != 0);
+      MEDSYNTH_LAUNCH_SHARED((gmm_sample_kernel<T, decltype(label)>), grid, kThreads, bytes,
+                             static_cast<cudaStream_t>(stream), p, bytes != 0);
     });
   });
   check_launch("gmm_sample");
@@ -136,10 +136,11 @@ void gmm_sample_backward_cuda(const GmmSampleBackwardParams& q, void* stream) {
   const dim3 grid(static_cast<unsigned>((q.pieces + 3) / 4), limited(p.batch * p.channels, 65535));
   dispatch_float(p.dtype, [&](auto value) {
     using T = decltype(value);
-    dispatch_label(p.label_type,
-                   [&](auto label) { gmm_sample_backward_kernel<T, decltype(label)><<<grid, 128, 0, s>>>(q); });
+    dispatch_label(p.label_type, [&](auto label) {
+      MEDSYNTH_LAUNCH((gmm_sample_backward_kernel<T, decltype(label)>), grid, 128, s, q);
+    });
     check_launch("gmm_sample_backward");
-    gmm_add_pieces_kernel<T><<<limited(p.batch * p.channels * p.classes, 65535), 128, 0, s>>>(q);
+    MEDSYNTH_LAUNCH(gmm_add_pieces_kernel<T>, limited(p.batch * p.channels * p.classes, 65535), 128, s, q);
   });
   check_launch("gmm_sample_backward");
 }

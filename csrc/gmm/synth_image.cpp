@@ -55,7 +55,7 @@ void run(GmmInputs& inputs, std::optional<Tensor> bias, std::optional<Tensor> po
   if (validate) bad = no_bad_label(inputs.labels);
   s.bad = bad ? bad->mutable_data_ptr<int64_t>() : nullptr;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (out.is_cuda()) {
+  if (on_cuda(out)) {
     const CudaScope scope(out.get_device());
     Tensor extremes = torch::stable::new_empty(out, {s.batch * s.channels * 2}, ScalarType::Long);
     p.extremes = extremes.mutable_data_ptr();

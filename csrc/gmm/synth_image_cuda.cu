@@ -31,7 +31,7 @@ __global__ void synth_start_kernel(Word* extremes, int64_t planes) {
 
 template <class T, class L>
 __global__ void __launch_bounds__(kThreads) synth_first_kernel(SynthImageParams p, bool in_shared) {
-  extern __shared__ double storage[];
+  MEDSYNTH_DYNAMIC_SHARED(double, storage);
   constexpr int kPer = kPerBlock<T>;
   const GmmSampleParams& s = p.sample;
   auto* extremes = static_cast<Word*>(p.extremes);
@@ -99,19 +99,20 @@ void synth_image_cuda(const SynthImageParams& p, void* stream) {
   const GmmSampleParams& s = p.sample;
   const auto on = static_cast<cudaStream_t>(stream);
   const int64_t planes = s.batch * s.channels;
-  synth_start_kernel<<<blocks_for(planes, kThreads), kThreads, 0, on>>>(static_cast<Word*>(p.extremes), planes);
+  MEDSYNTH_LAUNCH(synth_start_kernel, blocks_for(planes, kThreads), kThreads, on, static_cast<Word*>(p.extremes),
+                  planes);
   check_launch("synth_image");
   dispatch_float(s.dtype, [&](auto value) {
     using T = decltype(value);
     const dim3 grid(limited(blocks_for(block_count<kPerBlock<T>>(s.grid), kThreads), 2048), limited(planes, 65535));
     const auto bytes = static_cast<size_t>(shared_table_bytes<T>(s.known()));
     dispatch_label(s.label_type, [&](auto label) {
-      synth_first_kernel<T, decltype(label)><<<grid, kThreads, bytes, on>>>(p, bytes != 0);
+      MEDSYNTH_LAUNCH_SHARED((synth_first_kernel<T, decltype(label)>), grid, kThreads, bytes, on, p, bytes != 0);
     });
     check_launch("synth_image");
     if (!p.normalise && p.power == nullptr) return;
     const dim3 second(limited(blocks_for(s.grid.elements(), kThreads), 8192), limited(planes, 65535));
-    synth_second_kernel<T><<<second, kThreads, 0, on>>>(p);
+    MEDSYNTH_LAUNCH(synth_second_kernel<T>, second, kThreads, on, p);
     check_launch("synth_image");
   });
 }

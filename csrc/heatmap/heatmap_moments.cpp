@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> heatmap_moments(Tensor maps, 
   p.third = third ? thirds.mutable_data_ptr<double>() : nullptr;
   p.state = state.mutable_data_ptr<double>();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (maps.is_cuda()) {
+  if (on_cuda(maps)) {
     const CudaScope scope(maps.get_device());
     p.pieces = window > 0 ? 1 : (p.volume() + kMomentPieces / 4 - 1) / (kMomentPieces / 4);
     constexpr int64_t kDoubles = sizeof(MomentSums) / sizeof(double);
@@ -83,7 +83,7 @@ Tensor heatmap_moments_backward(Tensor maps, Tensor state, Tensor mean, Tensor c
   if (p.count == 0) return grad;
   p.grad = grad.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (maps.is_cuda()) {
+  if (on_cuda(maps)) {
     const CudaScope scope(maps.get_device());
     heatmap_moments_backward_cuda(p, scope.stream);
     return grad;

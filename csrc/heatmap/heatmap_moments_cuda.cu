@@ -217,24 +217,24 @@ void heatmap_moments_cuda(const HeatmapMomentsParams& p, void* stream) {
     constexpr bool kThird = decltype(third)::value;
     const unsigned blocks = blocks_for(p.count * p.pieces, 1);
     if (p.window > 0) {
-      moment_window_kernel<T, kThird><<<at_most_blocks(p.count), kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((moment_window_kernel<T, kThird>), at_most_blocks(p.count), kThreads, s, p);
     } else if (rows_of_fours<T>(p.maps, p.n[2])) {
-      moment_pieces_kernel<T, kThird, 4><<<blocks, kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((moment_pieces_kernel<T, kThird, 4>), blocks, kThreads, s, p);
     } else {
-      moment_pieces_kernel<T, kThird, 1><<<blocks, kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((moment_pieces_kernel<T, kThird, 1>), blocks, kThreads, s, p);
     }
   };
   dispatch_float(
       p.dtype, [&](auto tag) { p.third != nullptr ? launch(tag, std::true_type{}) : launch(tag, std::false_type{}); });
   check_launch("heatmap_moments");
-  moment_finish_kernel<<<at_most_blocks((p.count + 31) / 32), 32, 0, s>>>(p);
+  MEDSYNTH_LAUNCH(moment_finish_kernel, at_most_blocks((p.count + 31) / 32), 32, s, p);
   check_launch("heatmap_moments");
 }
 
 void heatmap_moments_backward_cuda(const HeatmapMomentsParams& p, void* stream) {
   dispatch_float(p.dtype, [&](auto tag) {
-    moment_gradient_kernel<decltype(tag)>
-        <<<blocks_for(p.count * p.n[0] * p.n[1], kWarps), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    MEDSYNTH_LAUNCH(moment_gradient_kernel<decltype(tag)>, blocks_for(p.count * p.n[0] * p.n[1], kWarps), kThreads,
+                    static_cast<cudaStream_t>(stream), p);
   });
   check_launch("heatmap_moments_backward");
 }

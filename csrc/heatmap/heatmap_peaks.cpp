@@ -47,7 +47,7 @@ std::tuple<Tensor, Tensor, Tensor> heatmap_peak(Tensor maps, int64_t refine, int
   p.value = value.mutable_data_ptr();
   p.index = index.mutable_data_ptr<int64_t>();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (maps.is_cuda()) {
+  if (on_cuda(maps)) {
     const CudaScope scope(maps.get_device());
     p.segments = (p.volume() + kPeakSegment / 4 - 1) / (kPeakSegment / 4);
     Tensor values = torch::stable::new_empty(maps, {p.count, p.segments});
@@ -83,7 +83,7 @@ std::tuple<Tensor, Tensor, Tensor> heatmap_peaks_nms(Tensor maps, double thresho
   p.value = value.mutable_data_ptr();
   p.found = found.mutable_data_ptr<int64_t>();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (maps.is_cuda()) {
+  if (on_cuda(maps)) {
     const CudaScope scope(maps.get_device());
     STD_TORCH_CHECK(p.volume() < (int64_t{1} << 31), "maps must have fewer than 2^31 voxels each");
     // Of the 2^D voxels of a block at most one is a peak, since all are neighbours.

@@ -160,12 +160,12 @@ void heatmap_peak_cuda(const HeatmapPeaksParams& p, void* stream) {
   dispatch_float(p.dtype, [&](auto tag) {
     using T = decltype(tag);
     if (rows_of_fours<T>(p.maps, p.volume())) {
-      peak_segments_kernel<T, 4><<<blocks, kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((peak_segments_kernel<T, 4>), blocks, kThreads, s, p);
     } else {
-      peak_segments_kernel<T, 1><<<blocks, kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((peak_segments_kernel<T, 1>), blocks, kThreads, s, p);
     }
     check_launch("heatmap_peak");
-    peak_finish_kernel<T><<<at_most_blocks((p.count + 31) / 32), 32, 0, s>>>(p);
+    MEDSYNTH_LAUNCH(peak_finish_kernel<T>, at_most_blocks((p.count + 31) / 32), 32, s, p);
   });
   check_launch("heatmap_peak");
 }
@@ -176,12 +176,12 @@ void heatmap_peaks_nms_cuda(const HeatmapPeaksParams& p, void* stream) {
   dispatch_float(p.dtype, [&](auto tag) {
     using T = decltype(tag);
     if (rows_of_fours<T>(p.maps, p.volume())) {
-      nms_candidates_kernel<T, 4><<<blocks_for(voxels / 4, kThreads * 4), kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((nms_candidates_kernel<T, 4>), blocks_for(voxels / 4, kThreads * 4), kThreads, s, p);
     } else {
-      nms_candidates_kernel<T, 1><<<blocks_for(voxels, kThreads * 4), kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((nms_candidates_kernel<T, 1>), blocks_for(voxels, kThreads * 4), kThreads, s, p);
     }
     check_launch("heatmap_peaks_nms");
-    nms_select_kernel<T><<<at_most_blocks(p.count), kThreads, 0, s>>>(p);
+    MEDSYNTH_LAUNCH(nms_select_kernel<T>, at_most_blocks(p.count), kThreads, s, p);
   });
   check_launch("heatmap_peaks_nms");
 }

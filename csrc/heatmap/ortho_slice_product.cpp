@@ -43,7 +43,7 @@ void run(Tensor z, Tensor y, Tensor x, bool log, Tensor& out) {
   p.out = out.mutable_data_ptr();
   STD_TORCH_CHECK(p.out != p.z && p.out != p.y, "out must not be z or y itself");
 #ifdef MEDSYNTH_WITH_CUDA
-  if (x.is_cuda()) {
+  if (on_cuda(x)) {
     const CudaScope scope(x.get_device());
     ortho_slice_product_cuda(p, scope.stream);
     return;
@@ -73,7 +73,7 @@ std::tuple<Tensor, Tensor, Tensor> ortho_slice_product_backward(Tensor grad, Ten
   p.grad_y = to_y.mutable_data_ptr();
   p.grad_x = to_x.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (x.is_cuda()) {
+  if (on_cuda(x)) {
     const CudaScope scope(x.get_device());
     ortho_slice_product_backward_cuda(p, scope.stream);
     return {to_z, to_y, to_x};

@@ -64,7 +64,8 @@ void launch(const OrthoSliceProductParams& p, void* stream, const char* what) {
   if (tiles == 0) return;
   const auto blocks = static_cast<unsigned>(tiles < (int64_t{1} << 30) ? tiles : int64_t{1} << 30);
   dispatch_float(p.dtype, [&](auto tag) {
-    slice_product_kernel<decltype(tag), kBackward><<<blocks, kVoxels, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    MEDSYNTH_LAUNCH((slice_product_kernel<decltype(tag), kBackward>), blocks, kVoxels,
+                    static_cast<cudaStream_t>(stream), p);
   });
   check_launch(what);
 }

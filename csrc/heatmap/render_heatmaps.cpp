@@ -74,7 +74,7 @@ void run(Inputs in, int64_t maps, const std::vector<int64_t>& size, bool sum, Te
   if (out.numel() == 0) return;
   p.out = out.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (out.is_cuda()) {
+  if (on_cuda(out)) {
     const CudaScope scope(out.get_device());
     render_heatmaps_cuda(p, scope.stream);
     return;
@@ -115,7 +115,7 @@ std::tuple<Tensor, Tensor, Tensor> render_heatmaps_backward(Tensor grad, Tensor 
   p.grad_sigma = grad_sigma.mutable_data_ptr();
   p.grad_amplitude = grad_amplitude.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (grad.is_cuda()) {
+  if (on_cuda(grad)) {
     const CudaScope scope(grad.get_device());
     render_heatmaps_backward_cuda(p, scope.stream);
     return {grad_points, grad_sigma, grad_amplitude};

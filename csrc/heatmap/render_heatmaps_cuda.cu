@@ -114,9 +114,9 @@ void render_heatmaps_cuda(const RenderHeatmapsParams& p, void* stream) {
     const bool fours = rows_of_fours<T>(p.out, p.n[2]);
     const dim3 grid(blocks_for(p.volume() / (fours ? 4 : 1), kThreads * 4), at_most_blocks(p.maps));
     if (fours) {
-      render_heatmaps_kernel<T, 4><<<grid, kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((render_heatmaps_kernel<T, 4>), grid, kThreads, s, p);
     } else {
-      render_heatmaps_kernel<T, 1><<<grid, kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH((render_heatmaps_kernel<T, 1>), grid, kThreads, s, p);
     }
   });
   check_launch("render_heatmaps");
@@ -124,8 +124,8 @@ void render_heatmaps_cuda(const RenderHeatmapsParams& p, void* stream) {
 
 void render_heatmaps_backward_cuda(const RenderHeatmapsParams& p, void* stream) {
   dispatch_float(p.dtype, [&](auto tag) {
-    render_heatmaps_backward_kernel<decltype(tag)>
-        <<<at_most_blocks(p.count), kSumThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    MEDSYNTH_LAUNCH(render_heatmaps_backward_kernel<decltype(tag)>, at_most_blocks(p.count), kSumThreads,
+                    static_cast<cudaStream_t>(stream), p);
   });
   check_launch("render_heatmaps_backward");
 }

@@ -50,7 +50,7 @@ Tensor map_labels_out(Tensor labels, Tensor table, Tensor out) {
                           table.size(0) == 1 ? 0 : table.size(1),
                           unknown.mutable_data_ptr<int64_t>()};
 #ifdef MEDSYNTH_WITH_CUDA
-  if (labels.is_cuda()) {
+  if (on_cuda(labels)) {
     const CudaScope scope(labels.get_device());
     map_labels_cuda(p, scope.stream);
     return unknown;

@@ -23,8 +23,8 @@ void map_labels_cuda(const MapLabelsParams& p, void* stream) {
   if (p.batch * p.voxels == 0) return;
   dispatch_label(p.label_dtype, [&](auto label_tag) {
     dispatch_element(p.element_bytes, [&](auto element_tag) {
-      map_labels_kernel<decltype(label_tag), decltype(element_tag)>
-          <<<blocks_for(p.batch * p.voxels, 256), 256, 0, static_cast<cudaStream_t>(stream)>>>(p);
+      MEDSYNTH_LAUNCH((map_labels_kernel<decltype(label_tag), decltype(element_tag)>),
+                      blocks_for(p.batch * p.voxels, 256), 256, static_cast<cudaStream_t>(stream), p);
     });
   });
   check_launch("map_labels");

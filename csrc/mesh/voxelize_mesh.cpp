@@ -97,7 +97,7 @@ Tensor fill_voxels(const MeshCall& c, const Mesh& m, const Tensor& out) {
   p.out_dtype = out.scalar_type() == ScalarType::Byte ? DType::u8 : m.dtype;
   p.open = open.mutable_data_ptr<int64_t>();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (c.verts.is_cuda()) {
+  if (on_cuda(c.verts)) {
     const CudaScope scope(c.verts.get_device());
     Tensor toggles = zeros_like(c.verts, {m.batch * m.parts * m.columns(), c.slices ? 1 : m.words()});
     p.toggles = reinterpret_cast<uint64_t*>(toggles.mutable_data_ptr<int64_t>());
@@ -152,7 +152,7 @@ Tensor voxelize_mesh_backward(Tensor grad, Tensor verts, Tensor faces, std::opti
     p.inside = inside->const_data_ptr<uint8_t>();
   }
 #ifdef MEDSYNTH_WITH_CUDA
-  if (c.verts.is_cuda()) {
+  if (on_cuda(c.verts)) {
     const CudaScope scope(c.verts.get_device());
     Tensor forces = torch::stable::new_empty(c.verts, {m.batch * m.face_count, 6}, ScalarType::Double);
     Tensor volumes = torch::stable::new_empty(c.verts, {m.batch, m.parts}, ScalarType::Double);

@@ -98,12 +98,12 @@ void voxelize_mesh_backward_cuda(const VoxelizeBackwardParams& p, void* stream) 
   dispatch_float(m.dtype, [&](auto tag) {
     using T = decltype(tag);
     const int64_t planes = m.batch * m.parts;
-    volume_kernel<T><<<static_cast<unsigned>(planes < 65535 ? planes : 65535), kThreads, 0, s>>>(p);
+    MEDSYNTH_LAUNCH(volume_kernel<T>, static_cast<unsigned>(planes < 65535 ? planes : 65535), kThreads, s, p);
     if (m.face_count > 0) {
-      force_kernel<T><<<blocks_for(m.batch * m.face_count, kThreads), kThreads, 0, s>>>(p);
-      add_kernel<<<blocks_for(m.batch * m.face_count * 3, kThreads), kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH(force_kernel<T>, blocks_for(m.batch * m.face_count, kThreads), kThreads, s, p);
+      MEDSYNTH_LAUNCH(add_kernel, blocks_for(m.batch * m.face_count * 3, kThreads), kThreads, s, p);
     }
-    unscale_kernel<T><<<blocks_for(m.batch * m.vertices * 3, kThreads), kThreads, 0, s>>>(p);
+    MEDSYNTH_LAUNCH(unscale_kernel<T>, blocks_for(m.batch * m.vertices * 3, kThreads), kThreads, s, p);
   });
   check_launch("voxelize_mesh_backward");
 }

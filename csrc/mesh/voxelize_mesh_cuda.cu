@@ -110,11 +110,11 @@ void launch_write(const VoxelizeParams& p, cudaStream_t stream) {
   const int64_t lines = m.batch * m.parts * m.columns();
   constexpr int kCount = 4;
   if (m.slices != nullptr) {
-    write_slice_kernel<Out><<<blocks_for(lines, kThreads), kThreads, 0, stream>>>(p);
+    MEDSYNTH_LAUNCH(write_slice_kernel<Out>, blocks_for(lines, kThreads), kThreads, stream, p);
   } else if (m.size[2] % kCount == 0 && reinterpret_cast<uintptr_t>(p.out) % (kCount * sizeof(Out)) == 0) {
-    write_kernel<Out, kCount><<<blocks_for(lines * kWarp, kThreads), kThreads, 0, stream>>>(p);
+    MEDSYNTH_LAUNCH((write_kernel<Out, kCount>), blocks_for(lines * kWarp, kThreads), kThreads, stream, p);
   } else {
-    write_kernel<Out, 1><<<blocks_for(lines * kWarp, kThreads), kThreads, 0, stream>>>(p);
+    MEDSYNTH_LAUNCH((write_kernel<Out, 1>), blocks_for(lines * kWarp, kThreads), kThreads, stream, p);
   }
 }
 
@@ -126,9 +126,9 @@ void voxelize_mesh_cuda(const VoxelizeParams& p, void* stream) {
   dispatch_float(m.dtype, [&](auto tag) {
     using T = decltype(tag);
     if (m.face_count > 0) {
-      toggle_kernel<T><<<blocks_for(m.batch * m.face_count * kWarp, kThreads), kThreads, 0, s>>>(p);
+      MEDSYNTH_LAUNCH(toggle_kernel<T>, blocks_for(m.batch * m.face_count * kWarp, kThreads), kThreads, s, p);
     }
-    fill_kernel<<<blocks_for(m.batch * m.parts * m.columns(), kThreads), kThreads, 0, s>>>(p);
+    MEDSYNTH_LAUNCH(fill_kernel, blocks_for(m.batch * m.parts * m.columns(), kThreads), kThreads, s, p);
     if (p.out_dtype == DType::u8) {
       launch_write<uint8_t>(p, s);
     } else {

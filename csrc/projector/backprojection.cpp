@@ -45,7 +45,7 @@ void run(Tensor in, Tensor matrices, Tensor scale, std::vector<int64_t> shape, b
   matrices = torch::stable::contiguous(matrices);
   scale = torch::stable::contiguous(scale);
 #ifdef MEDSYNTH_WITH_CUDA
-  if (in.is_cuda()) {
+  if (on_cuda(in)) {
     const CudaScope scope(in.get_device());
     if (!matrices.is_cuda()) matrices = torch::stable::to(matrices, in.device());
     if (!scale.is_cuda()) scale = torch::stable::to(scale, in.device());
@@ -57,7 +57,7 @@ void run(Tensor in, Tensor matrices, Tensor scale, std::vector<int64_t> shape, b
       ct_backproject_cuda(p, scope.stream);
       return;
     }
-    Tensor sums = torch::stable::new_zeros(in, {p.batch * p.views * p.pixels() + 1}, ScalarType::Long);
+    Tensor sums = torch::stable::new_zeros(in, {p.batch * (p.views * p.pixels() + 1)}, ScalarType::Long);
     p.sums = sums.mutable_data_ptr<int64_t>();
     ct_backproject_transposed_cuda(p, scope.stream);
     return;

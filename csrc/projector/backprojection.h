@@ -19,7 +19,7 @@ struct BackprojectionParams {
   int64_t size[3];         // voxels along x, y, z
   const double* matrices;  // (views, 12), voxel indices to pixel indices
   const double* scale;     // (views)
-  int64_t* sums;           // CUDA, the transpose: (N views rows cols + 1)
+  int64_t* sums;           // CUDA, the transpose: (N views rows cols + N)
 
   MEDSYNTH_HD int64_t volume() const { return size[0] * size[1] * size[2]; }
   MEDSYNTH_HD int64_t pixels() const { return rows * cols; }

@@ -66,26 +66,27 @@ __device__ void for_each_sighting(const BackprojectionParams& p, F f) {
   }
 }
 
+// Where each sample's largest |weight * value| stands, behind the sums: as the bits of a double.
+__device__ int64_t* largest_of(const BackprojectionParams& p) { return p.sums + p.batch * p.views * p.pixels(); }
+
 template <class T>
 __global__ void largest_kernel(BackprojectionParams p) {
-  unsigned long long most = 0;
-  for_each_sighting<T>(p, [&](int64_t, const Sighting<T>& s, T value) {
+  for_each_sighting<T>(p, [&](int64_t set, const Sighting<T>& s, T value) {
     if (s.weight == T(0)) return;
     const unsigned long long bits = size_bits(static_cast<double>(s.weight) * static_cast<double>(value));
-    most = bits > most ? bits : most;
+    auto* largest = reinterpret_cast<unsigned long long*>(largest_of(p) + set / p.views);
+    if (bits > *static_cast<volatile unsigned long long*>(largest)) atomicMax(largest, bits);
   });
-  atomicMax(reinterpret_cast<unsigned long long*>(p.sums) + p.batch * p.views * p.pixels(), most);
 }
 
 template <class T>
 __global__ void spread_kernel(BackprojectionParams p) {
-  const double largest = __longlong_as_double(p.sums[p.batch * p.views * p.pixels()]);
-  if (!(largest > 0.0) || !isfinite(largest)) return;
-  const double scale = ldexp(1.0, fixed_shift(p.volume())) / largest;
+  const double most_bits = ldexp(1.0, fixed_shift(p.volume()));
   for_each_sighting<T>(p, [&](int64_t set, const Sighting<T>& s, T value) {
-    if (s.weight == T(0)) return;
+    const double largest = __longlong_as_double(largest_of(p)[set / p.views]);
+    if (s.weight == T(0) || !(largest > 0.0) || !isfinite(largest)) return;
     auto* to = reinterpret_cast<unsigned long long*>(p.sums) + set * p.pixels();
-    const double g = static_cast<double>(s.weight) * static_cast<double>(value) * scale;
+    const double g = static_cast<double>(s.weight) * static_cast<double>(value) * (most_bits / largest);
     for_each_pixel(p, s, [&](int64_t pixel, T share) {
       atomicAdd(to + pixel, static_cast<unsigned long long>(__double2ll_rn(g * static_cast<double>(share))));
     });
@@ -94,11 +95,11 @@ __global__ void spread_kernel(BackprojectionParams p) {
 
 template <class T>
 __global__ void unscale_kernel(BackprojectionParams p) {
-  const int64_t n = p.batch * p.views * p.pixels();
-  const double largest = __longlong_as_double(p.sums[n]);
-  const double scale = ldexp(largest, -fixed_shift(p.volume()));
+  const int64_t n = p.views * p.pixels();
   T* to = static_cast<T*>(p.out);
-  MEDSYNTH_GRID_STRIDE(i, n) {
+  MEDSYNTH_GRID_STRIDE(i, p.batch * n) {
+    const double largest = __longlong_as_double(largest_of(p)[i / n]);
+    const double scale = ldexp(largest, -fixed_shift(p.volume()));
     to[i] = isfinite(largest) ? static_cast<T>(static_cast<double>(p.sums[i]) * scale) : static_cast<T>(NAN);
   }
 }
@@ -110,7 +111,7 @@ unsigned at_most(int64_t n, int64_t most) { return static_cast<unsigned>(n < mos
 void ct_backproject_cuda(const BackprojectionParams& p, void* stream) {
   const dim3 grid(blocks_for(p.volume(), kThreads), at_most(p.batch, 65535));
   dispatch_float(p.dtype, [&](auto tag) {
-    backproject_kernel<decltype(tag)><<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    MEDSYNTH_LAUNCH(backproject_kernel<decltype(tag)>, grid, kThreads, static_cast<cudaStream_t>(stream), p);
   });
   check_launch("ct_backproject");
 }
@@ -120,9 +121,9 @@ void ct_backproject_transposed_cuda(const BackprojectionParams& p, void* stream)
   const dim3 grid(at_most(blocks_for(p.volume(), kThreads), 4096), at_most(p.batch * p.views, 65535));
   dispatch_float(p.dtype, [&](auto tag) {
     using T = decltype(tag);
-    largest_kernel<T><<<grid, kThreads, 0, s>>>(p);
-    spread_kernel<T><<<grid, kThreads, 0, s>>>(p);
-    unscale_kernel<T><<<blocks_for(p.batch * p.views * p.pixels(), kThreads), kThreads, 0, s>>>(p);
+    MEDSYNTH_LAUNCH(largest_kernel<T>, grid, kThreads, s, p);
+    MEDSYNTH_LAUNCH(spread_kernel<T>, grid, kThreads, s, p);
+    MEDSYNTH_LAUNCH(unscale_kernel<T>, blocks_for(p.batch * p.views * p.pixels(), kThreads), kThreads, s, p);
   });
   check_launch("ct_backproject_transposed");
 }

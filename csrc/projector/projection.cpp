@@ -57,7 +57,7 @@ void run(Tensor in, Scan scan, bool adjoint, Tensor& out) {
   p.siddon = scan.siddon;
   Tensor vectors = torch::stable::contiguous(scan.vectors);
 #ifdef MEDSYNTH_WITH_CUDA
-  if (in.is_cuda()) {
+  if (on_cuda(in)) {
     const CudaScope scope(in.get_device());
     if (!vectors.is_cuda()) vectors = torch::stable::to(vectors, in.device());
     check_same_device(in, name, vectors, "vectors");

@@ -95,9 +95,9 @@ void ct_forward_cuda(const ProjectionParams& p, void* stream) {
     using T = decltype(tag);
     for_each_set(p, [&](int64_t n0, int count) {
       if (p.siddon) {
-        forward_kernel<true, T><<<blocks, kThreads, 0, s>>>(p, n0, count);
+        MEDSYNTH_LAUNCH((forward_kernel<true, T>), blocks, kThreads, s, p, n0, count);
       } else {
-        forward_kernel<false, T><<<blocks, kThreads, 0, s>>>(p, n0, count);
+        MEDSYNTH_LAUNCH((forward_kernel<false, T>), blocks, kThreads, s, p, n0, count);
       }
     });
   });
@@ -111,9 +111,9 @@ void ct_adjoint_cuda(const ProjectionParams& p, void* stream) {
     using T = decltype(tag);
     for_each_set(p, [&](int64_t n0, int count) {
       if (p.siddon) {
-        adjoint_kernel<true, T><<<blocks, kThreads, 0, s>>>(p, n0, count);
+        MEDSYNTH_LAUNCH((adjoint_kernel<true, T>), blocks, kThreads, s, p, n0, count);
       } else {
-        adjoint_kernel<false, T><<<blocks, kThreads, 0, s>>>(p, n0, count);
+        MEDSYNTH_LAUNCH((adjoint_kernel<false, T>), blocks, kThreads, s, p, n0, count);
       }
     });
   });

@@ -22,7 +22,7 @@ void run(Tensor in, bool adjoint, const Tensor& out) {
   p.size = proj.size(2);
   STD_TORCH_CHECK(p.size < (int64_t{1} << 14), "images must be smaller than 16384 pixels, got ", p.size);
 #ifdef MEDSYNTH_WITH_CUDA
-  if (in.is_cuda()) {
+  if (on_cuda(in)) {
     const CudaScope scope(in.get_device());
     adjoint ? rotate_project_adjoint_cuda(p, scope.stream) : rotate_project_cuda(p, scope.stream);
     return;

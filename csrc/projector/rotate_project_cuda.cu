@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) adjoint_kernel(RotateParams p) {
 void rotate_project_cuda(const RotateParams& p, void* stream) {
   const unsigned blocks = blocks_for(p.batch * p.views * p.size, kThreads);
   dispatch_float(p.dtype, [&](auto tag) {
-    project_kernel<decltype(tag)><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    MEDSYNTH_LAUNCH(project_kernel<decltype(tag)>, blocks, kThreads, static_cast<cudaStream_t>(stream), p);
   });
   check_launch("rotate_project");
 }
@@ -72,7 +72,7 @@ void rotate_project_cuda(const RotateParams& p, void* stream) {
 void rotate_project_adjoint_cuda(const RotateParams& p, void* stream) {
   const unsigned blocks = blocks_for(p.batch * p.size * p.size, kThreads);
   dispatch_float(p.dtype, [&](auto tag) {
-    adjoint_kernel<decltype(tag)><<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(p);
+    MEDSYNTH_LAUNCH(adjoint_kernel<decltype(tag)>, blocks, kThreads, static_cast<cudaStream_t>(stream), p);
   });
   check_launch("rotate_project_adjoint");
 }

@@ -16,7 +16,7 @@ Tensor philox_raw(Tensor counters, int64_t key0, int64_t key1) {
   const PhiloxRawParams p{counters.const_data_ptr<int64_t>(), out.mutable_data_ptr<int64_t>(), counters.size(0),
                           static_cast<uint32_t>(key0), static_cast<uint32_t>(key1)};
 #ifdef MEDSYNTH_WITH_CUDA
-  if (counters.is_cuda()) {
+  if (on_cuda(counters)) {
     const CudaScope scope(counters.get_device());
     philox_raw_cuda(p, scope.stream);
     return out;

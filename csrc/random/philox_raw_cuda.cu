@@ -7,7 +7,7 @@ __global__ void philox_raw_kernel(PhiloxRawParams p) { MEDSYNTH_GRID_STRIDE(i, p
 
 void philox_raw_cuda(const PhiloxRawParams& p, void* stream) {
   if (p.n == 0) return;
-  philox_raw_kernel<<<blocks_for(p.n, 256), 256, 0, static_cast<cudaStream_t>(stream)>>>(p);
+  MEDSYNTH_LAUNCH(philox_raw_kernel, blocks_for(p.n, 256), 256, static_cast<cudaStream_t>(stream), p);
   check_launch("philox_raw");
 }
 

@@ -22,7 +22,7 @@ void run(RandFillParams p, Tensor& out, int64_t seed, int64_t sample_offset, int
   if (out.numel() == 0) return;
   p.out = out.mutable_data_ptr();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (out.is_cuda()) {
+  if (on_cuda(out)) {
     const CudaScope scope(out.get_device());
     rand_fill_cuda(p, scope.stream);
     return;

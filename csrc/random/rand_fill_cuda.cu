@@ -46,9 +46,9 @@ void rand_fill_cuda(const RandFillParams& p, void* stream) {
   const dim3 grid(blocks_for(block_count<2>(p.grid), 256), static_cast<unsigned>(planes < 65535 ? planes : 65535));
   const auto s = static_cast<cudaStream_t>(stream);
   if (p.kind == RandKind::integer) {
-    dispatch_label(p.dtype, [&](auto label) { rand_int_kernel<decltype(label)><<<grid, 256, 0, s>>>(p); });
+    dispatch_label(p.dtype, [&](auto label) { MEDSYNTH_LAUNCH(rand_int_kernel<decltype(label)>, grid, 256, s, p); });
   } else {
-    dispatch_float(p.dtype, [&](auto value) { rand_fill_kernel<decltype(value)><<<grid, 256, 0, s>>>(p); });
+    dispatch_float(p.dtype, [&](auto value) { MEDSYNTH_LAUNCH(rand_fill_kernel<decltype(value)>, grid, 256, s, p); });
   }
   check_launch("rand_fill");
 }

@@ -23,7 +23,7 @@ Tensor connected_components(Tensor mask, bool full) {
   for (int d = 0; d < 3; ++d) p.n[d] = s.n[d];
   p.full = full;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (mask.is_cuda()) {
+  if (on_cuda(mask)) {
     const CudaScope scope(mask.get_device());
     connected_components_cuda(p, scope.stream);
     return labels;

@@ -103,12 +103,13 @@ __global__ void __launch_bounds__(kThreads) components_sign_kernel(ConnectedComp
 void connected_components_cuda(const ConnectedComponentsParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
   const unsigned blocks = blocks_for(p.count * p.volume(), kThreads);
-  components_init_kernel<<<blocks, kThreads, 0, s>>>(p);
-  components_join_kernel<<<blocks, kThreads, 0, s>>>(p);
-  components_flatten_kernel<<<blocks, kThreads, 0, s>>>(p);
-  components_number_kernel<<<static_cast<unsigned>(p.count < 65535 ? p.count : 65535), kScanThreads, 0, s>>>(p);
-  components_label_kernel<<<blocks, kThreads, 0, s>>>(p);
-  components_sign_kernel<<<blocks, kThreads, 0, s>>>(p);
+  MEDSYNTH_LAUNCH(components_init_kernel, blocks, kThreads, s, p);
+  MEDSYNTH_LAUNCH(components_join_kernel, blocks, kThreads, s, p);
+  MEDSYNTH_LAUNCH(components_flatten_kernel, blocks, kThreads, s, p);
+  MEDSYNTH_LAUNCH(components_number_kernel, static_cast<unsigned>(p.count < 65535 ? p.count : 65535), kScanThreads, s,
+                  p);
+  MEDSYNTH_LAUNCH(components_label_kernel, blocks, kThreads, s, p);
+  MEDSYNTH_LAUNCH(components_sign_kernel, blocks, kThreads, s, p);
   check_launch("connected_components");
 }
 

@@ -36,7 +36,7 @@ Tensor region_sums(Tensor labels, Tensor q, std::optional<Tensor> cut, int64_t r
   if (p.count == 0) return table;
   p.table = table.mutable_data_ptr<int64_t>();
 #ifdef MEDSYNTH_WITH_CUDA
-  if (labels.is_cuda()) {
+  if (on_cuda(labels)) {
     const CudaScope scope(labels.get_device());
     region_sums_cuda(p, scope.stream);
     return table;

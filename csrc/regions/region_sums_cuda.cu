@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kThreads) region_sums_kernel(RegionSumsParams 
 
 void region_sums_cuda(const RegionSumsParams& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
-  region_start_kernel<<<blocks_for(p.count * p.rows() * kRegionColumns, kThreads), kThreads, 0, s>>>(p);
-  region_sums_kernel<<<blocks_for(p.count * p.height * p.width, kThreads), kThreads, 0, s>>>(p);
+  MEDSYNTH_LAUNCH(region_start_kernel, blocks_for(p.count * p.rows() * kRegionColumns, kThreads), kThreads, s, p);
+  MEDSYNTH_LAUNCH(region_sums_kernel, blocks_for(p.count * p.height * p.width, kThreads), kThreads, s, p);
   check_launch("region_sums");
 }
 

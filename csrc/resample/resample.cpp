@@ -29,7 +29,7 @@ ResampleParams params_of(const Tensor& x, const Tensor& out, const Spatial& in, 
 void run(ResampleParams& p, TableBlock& block, const Tensor& x) {
   if (x.numel() == 0 || p.out_size[0] * p.out_size[1] * p.out_size[2] == 0) return;
 #ifdef MEDSYNTH_WITH_CUDA
-  if (x.is_cuda()) {
+  if (on_cuda(x)) {
     const CudaScope scope(x.get_device());
     Tensor tables = torch::stable::new_empty(x, {block.size()}, ScalarType::Byte);
     block.place(static_cast<const char*>(tables.const_data_ptr()));

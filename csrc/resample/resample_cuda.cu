@@ -45,7 +45,7 @@ template <class T>
 void launch(const ResampleParams& p, cudaStream_t stream) {
   const int64_t plane_voxels = p.out_size[1] * p.out_size[2], planes = p.batch * p.channels * p.out_size[0];
   const dim3 grid(blocks_for(plane_voxels, 128), static_cast<unsigned>(planes < 65535 ? planes : 65535));
-  resample_kernel<T><<<grid, 128, 0, stream>>>(p);
+  MEDSYNTH_LAUNCH(resample_kernel<T>, grid, 128, stream, p);
   check_launch("resample");
 }
 
