@@ -13,6 +13,7 @@ itself. The .cu files see no torch header at all, which is why a clean build tak
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -133,12 +135,32 @@ class BuildOperators(build_ext):
         return [str(module), str(module.parent / LIBRARY)]
 
 
+def needed(name: str) -> ModuleType:
+    """A package that the build needs, which a build without isolation may lack."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise SystemExit(
+            f"error: {name} is needed to build medsynth_ext: install torch {TORCH_TARGET} or newer, ninja and pybind11 "
+            "first, or leave out --no-build-isolation"
+        ) from None
+
+
+def find_torch() -> Path:
+    """The folder of the installed torch, which must not be older than the library may meet."""
+    torch = needed("torch")
+    if [int(part) for part in torch.__version__.split(".")[:2]] < [int(part) for part in TORCH_TARGET.split(".")]:
+        raise SystemExit(
+            f"error: torch {TORCH_TARGET} or newer is needed to build medsynth_ext, found {torch.__version__}"
+        )
+    return Path(torch.__file__).parent
+
+
 def ninja_command() -> list[str]:
     """How to call ninja: the program, or the Python package of that name."""
     if shutil.which("ninja"):
         return ["ninja"]
-    import ninja
-
+    ninja = needed("ninja")
     return [str(Path(ninja.BIN_DIR) / "ninja")]
 
 
@@ -181,10 +203,7 @@ def emulated_objects(file: NinjaFile, work: Path) -> list[Path]:
 
 def write_ninja(work: Path, module: Path) -> NinjaFile:
     """The whole build: objects in `work`, the library and the module beside `module`."""
-    import pybind11
-    import torch
-
-    torch_root = Path(torch.__file__).parent
+    torch_root, pybind11 = find_torch(), needed("pybind11")
     debug = os.environ.get("MEDSYNTH_DEBUG") == "1"
     emulation = os.environ.get("MEDSYNTH_EMULATION") == "1"
     nvcc = None if emulation else find_nvcc()

@@ -22,6 +22,8 @@ _INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
 
 def _load() -> Any | None:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < tuple(map(int, _OLDEST_TORCH.split("."))):
+        raise ImportError(f"medsynth_ext needs torch {_OLDEST_TORCH} or newer, found {torch.__version__}")
     try:
         module = importlib.import_module("medsynth_ext._C")
     except ImportError as error:
@@ -36,8 +38,8 @@ def _load() -> Any | None:
         module.load_operators(str(_LIBRARY))
     except RuntimeError as error:
         raise ImportError(
-            f"medsynth_ext cannot load its compiled operators: {error}. They need torch {_OLDEST_TORCH} or newer, "
-            f"found {torch.__version__}. Build them for this torch with: pip install --no-build-isolation ."
+            f"medsynth_ext cannot load its compiled operators: {error}. Build them anew for torch {torch.__version__} "
+            "with: pip install --no-build-isolation ."
         ) from None
     return module
 

@@ -19,6 +19,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gallery_claims import Figures, claims_table, number, outcomes, pips, summary, unknown_figures
+
 from medsynth_ext.data.files import OutputError, replacing
 
 TOOLS = Path(__file__).resolve().parent
@@ -99,15 +101,35 @@ class Exhibit:
         return list(read_json(path)["runs"].values()) if path.is_file() else []
 
     @property
-    def claims(self) -> str:
-        """How many claims of the paper were measured, and how many held."""
-        outcomes = [claim["held"] for run in self.runs for claim in run["claims"]]
-        return f"{sum(outcomes)} of {len(outcomes)} measured claims held" if outcomes else "no claim measured yet"
+    def held(self) -> list[bool]:
+        """Whether each measured claim held."""
+        return outcomes(self.runs)
+
+    @cached_property
+    def paper(self) -> tuple[Figures, str]:
+        """The paper's own figures for what was measured, and what the paper measured them on.
+
+        Raises:
+            GalleryError: for a figure of something that was not measured.
+        """
+        path = self.bundle / "docs/paper_figures.json"
+        if not path.is_file():
+            return {}, ""
+        record = read_json(path)
+        unknown = unknown_figures(record["claims"], self.runs)
+        if unknown:
+            raise GalleryError(f"{path} must name what docs/claims.json measured, got {unknown[0]!r}")
+        return record["claims"], record["data"]
+
+    @property
+    def weights_mb(self) -> float:
+        """Size of the shipped weights."""
+        return sum(path.stat().st_size for path in (self.bundle / "models").iterdir()) / 1e6
 
     @property
     def size(self) -> str:
-        """Size of the shipped weights."""
-        return f"{sum(path.stat().st_size for path in (self.bundle / 'models').iterdir()) / 1e6:.1f}\u00a0MB"
+        """The same in words."""
+        return f"{self.weights_mb:.1f}\u00a0MB"
 
     @cached_property
     def speed(self) -> str:
@@ -134,39 +156,13 @@ class Exhibit:
         return escape(f"weights {', '.join(weights)}; training data {', '.join(data)}"), escape(text)
 
 
-def number(value: Any) -> str:
-    """A measured value to three digits."""
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
-
-
-def claims_table(record: dict[str, Any]) -> str:
-    """The claims of one run as a table: what the paper says, what was wanted of it, what was measured."""
-    rows = []
-    for claim in record["claims"]:
-        measured = "<br>".join(
-            f"{escape(part['what'])}: <b>{escape(number(part['measured']))}</b> "
-            f'<span class="wanted">(wanted {escape(part["wanted"])})</span>'
-            for part in claim["measured"]
-        )
-        kind, outcome = ("held", "held") if claim["held"] else ("missed", "not held")
-        reason = f"<br>{escape(claim['reason'])}" if claim.get("reason") else ""
-        rows.append(
-            f"<tr><td>{escape(str(claim['claim']))}</td><td>{escape(claim['sentence'])}</td><td>{measured}</td>"
-            f'<td><span class="{kind}">{outcome}</span>{reason}</td></tr>'
-        )
-    machine, seeds = record["machine"], {len(arm["seeds"]) for arm in record["arms"].values()}
-    where = machine["gpu"] or f"{machine['threads']} thread of {machine['cpu']}"
-    heading = f"Claims, scale {record['scale']}: {record['date']}, {where}, seeds per arm: {max(seeds, default=0)}"
-    head = "<tr><th></th><th>the paper claims</th><th>measured here</th><th>outcome</th></tr>"
-    return f"<h3>{escape(heading)}</h3><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
-
-
 def card(exhibit: Exhibit) -> str:
     """The entry of a bundle in the table of contents."""
     source, _ = exhibit.picture
     return (
         f'<a href="#{exhibit.name}"><img src="{source}" alt=""><b>{escape(exhibit.metadata["name"])}</b>'
-        f"<span>{escape(exhibit.metadata['task'])}<br>{exhibit.claims}, {exhibit.size}</span></a>"
+        f"<span>{escape(exhibit.metadata['task'])}</span>"
+        f"<span>{pips(exhibit.held)}{summary(exhibit.held)}, {exhibit.size}</span></a>"
     )
 
 
@@ -183,11 +179,11 @@ def article(exhibit: Exhibit) -> str:
     command = f"python -m monai.bundle run --config_file {bundle}/configs/inference.json \\\n"
     command += f"    --bundle_root {bundle} --dataset_dir DIR --output_dir OUT"
     facts = {
-        "Paper": escape("; ".join(metadata["references"])),
+        "Paper": "<br>".join(escape(reference) for reference in metadata["references"]),
         "Speed": exhibit.speed,
         "Weights": f"{exhibit.size}, version {escape(metadata['version'])}",
         "Licence": licence,
-        "Claims": exhibit.claims,
+        "Claims": pips(exhibit.held) + summary(exhibit.held),
     }
     return "\n".join(
         [
@@ -202,25 +198,49 @@ def article(exhibit: Exhibit) -> str:
             "</div></div>",
             f"<pre>{escape(command)}</pre>",
             f"<details><summary>Licences of weights and data in full</summary><pre>{terms}</pre></details>",
-            "".join(claims_table(run) for run in exhibit.runs),
-            "</article>",
+            "".join(claims_table(run, *exhibit.paper) for run in exhibit.runs),
+            '<p><a href="#top">All bundles</a></p></article>',
+        ]
+    )
+
+
+def in_order(bundles: list[Path]) -> list[Path]:
+    """The bundles as README.md lists them, any others after them."""
+    listed = re.findall(r"\(bundles/(\w+)/docs/README\.md\)", read_text(REPOSITORY / "README.md"))
+    places = {name: place for place, name in enumerate(listed)}
+    return sorted(bundles, key=lambda bundle: (places.get(bundle.name, len(places)), bundle.name))
+
+
+def welcome(exhibits: list[Exhibit]) -> str:
+    """The head of the page: what this is, how much of it, and how to begin."""
+    held = [one for exhibit in exhibits for one in exhibit.held]
+    megabytes = sum(exhibit.weights_mb for exhibit in exhibits)
+    facts = {
+        str(len(exhibits)): "MONAI bundles of published methods",
+        f"{megabytes:.0f} MB": "of weights, all in the bundles' folders",
+        f"{sum(held)} of {len(held)}": "claims of the papers held when measured; the others are shown with the reason",
+    }
+    picture = escape(Path(os.path.relpath(REPOSITORY / "docs/demo.png", exhibits[0].folder)).as_posix())
+    return "\n".join(
+        [
+            '<header><div><h1>medsynth</h1><p class="lead">Synthesise, translate, augment or cheaply label medical '
+            "images when labels are few: published methods as MONAI bundles on compiled CPU and CUDA operators.</p>",
+            "<pre>make demo    # segments a real T1 head scan\nmake test    # every test</pre>",
+            "<dl>" + "".join(f"<dt>{fact}</dt><dd>{text}</dd>" for fact, text in facts.items()) + "</dl></div>",
+            f'<figure><img src="{picture}" alt="A T1 head scan and its segmentation"><figcaption>What <code>make demo'
+            "</code> makes: a real scan, segmented by a network that never saw one</figcaption></figure></header>",
         ]
     )
 
 
 def page(bundles: list[Path], out: Path) -> str:
     """The whole page, as it will lie at ``out``."""
-    exhibits = [Exhibit(bundle, out.parent) for bundle in bundles]
+    exhibits = [Exhibit(bundle, out.parent) for bundle in in_order(bundles)]
     style = read_text(TOOLS / "templates/gallery.css")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    lead = (
-        "Methods for medical images with too few labels, one MONAI bundle each. Every picture and figure comes from "
-        "the bundle itself; claims that did not hold stand beside those that did."
-    )
     parts = [
         f'<!doctype html>\n<html lang="en"><head>{head}<link rel="icon" href="data:,"><title>medsynth: gallery</title>',
-        f"<style>\n{style}</style></head>\n<body><h1>medsynth</h1>",
-        f'<p class="lead">{lead}</p>',
+        f'<style>\n{style}</style></head>\n<body id="top">{welcome(exhibits)}',
         f"<nav>{''.join(card(exhibit) for exhibit in exhibits)}</nav>",
         *(article(exhibit) for exhibit in exhibits),
         "</body></html>",
@@ -233,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bundles", type=Path, default=REPOSITORY / "bundles", help="the folder of bundles")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs/gallery/index.html")
     args = parser.parse_args(arguments)
-    bundles = sorted(path.parent.parent for path in args.bundles.glob("*/configs/metadata.json"))
+    bundles = [path.parent.parent for path in args.bundles.glob("*/configs/metadata.json")]
     try:
         if not bundles:
             raise GalleryError(f"{args.bundles} must hold bundles, got none")

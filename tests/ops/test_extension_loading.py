@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import medsynth_ext
 from medsynth_ext import operator_library
 
 PACKAGE = Path(medsynth_ext.__file__).parent
+SETUP = PACKAGE.parent / "setup.py"
 
 
 def imported(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
@@ -44,4 +47,36 @@ def test_a_library_that_cannot_be_loaded_is_an_import_error(tmp_path: Path, cont
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: medsynth_ext cannot load its compiled operators: ")
     assert says in last
-    assert "They need torch 2.11 or newer, found " in last
+    assert f"Build them anew for torch {torch.__version__} with: pip install --no-build-isolation ." in last
+
+
+@pytest.mark.parametrize("found", ["2.9.1", "2.10.0+cu128", "1.13.1"])
+def test_an_older_torch_is_named_before_anything_is_loaded(tmp_path: Path, found: str) -> None:
+    (tmp_path / "torch.py").write_text(f"__version__ = {found!r}")
+    done = imported(tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"ImportError: medsynth_ext needs torch 2.11 or newer, found {found}"
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Start a build with a module ``torch`` of this folder, as pip does without isolation."""
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(folder), "--build-temp", str(folder)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder), "MEDSYNTH_CUDA": "0"}
+    return subprocess.run(command, cwd=SETUP.parent, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("__version__ = '2.10.0'", "torch 2.11 or newer is needed to build medsynth_ext, found 2.10.0"),
+        ("raise ModuleNotFoundError('No module', name='torch')", "torch is needed to build medsynth_ext: install "),
+    ],
+)
+def test_a_build_beside_an_older_torch_or_none_ends_in_one_sentence(tmp_path: Path, module: str, says: str) -> None:
+    if not SETUP.is_file():
+        pytest.skip("the package is installed, its setup.py is not here")
+    (tmp_path / "torch.py").write_text(module)
+    done = build(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {says}")

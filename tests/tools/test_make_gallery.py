@@ -50,10 +50,9 @@ def test_every_bundle_has_an_article_with_a_picture_that_is_there(tmp_path: Path
     out = tmp_path / "gallery" / "index.html"
     assert make_gallery.main(["--out", str(out)]) == 0
     page = Page(out)
-    assert page.articles == sorted(
-        path.name for path in BUNDLES.iterdir() if (path / "configs/metadata.json").is_file()
-    )
-    assert len(page.pictures) == 2 * len(page.articles)
+    assert sorted(page.articles) == sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/metadata.json"))
+    assert page.articles[0] == "synthseg_brain_segmentation"  # the first of README.md
+    assert len(page.pictures) == 1 + 2 * len(page.articles)
     assert all(path.is_file() for path in page.pictures)
     assert {f"#{name}" for name in page.articles} <= set(page.links)
     assert list(out.parent.iterdir()) == [out]
@@ -69,6 +68,37 @@ def test_every_claim_is_listed_with_its_outcome_and_reason(some: Path) -> None:
                 assert claim["sentence"] in text
                 assert claim["reason"] in text
                 assert all(part["what"] in text for part in claim["measured"])
+
+
+def test_the_papers_figures_stand_beside_the_measured_ones(some: Path) -> None:
+    make_gallery.main(["--bundles", str(some / "bundles"), "--out", str(some / "index.html")])
+    text = (some / "index.html").read_text()
+    assert (
+        "<td>agreement, fbpaug minus baseline</td>"
+        '<td data-column="paper"><b>+0.38</b><span>Dice of pairs of masks 0.92 against 0.54</span></td>'
+    ) in text
+    record = json.loads((some / "bundles/fbpaug_ct_segmentation/docs/paper_figures.json").read_text())
+    assert f"Paper: {record['data']}. " in Page(some / "index.html").text
+
+
+def test_a_figure_of_the_paper_for_what_was_not_measured_is_refused(some: Path) -> None:
+    path = some / "bundles/fbpaug_ct_segmentation/docs/paper_figures.json"
+    record = json.loads(path.read_text())
+    record["claims"]["1"]["agreement of nothing"] = {"paper": "1", "from": "nowhere"}
+    path.write_text(json.dumps(record))
+    with pytest.raises(
+        SystemExit, match=r"paper_figures\.json must name what .* measured, got '1: agreement of nothing'"
+    ):
+        make_gallery.main(["--bundles", str(some / "bundles"), "--out", str(some / "index.html")])
+
+
+def test_every_bundle_says_what_its_paper_reports() -> None:
+    for path in BUNDLES.glob("*/docs/claims.json"):
+        record = json.loads(path.with_name("paper_figures.json").read_text())
+        assert record["data"]
+        figures = [figure for claim in record["claims"].values() for figure in claim.values()]
+        assert figures
+        assert all(set(figure) == {"paper", "from"} and all(figure.values()) for figure in figures)
 
 
 def test_speed_size_and_licences_are_told_with_their_setting(some: Path) -> None:
