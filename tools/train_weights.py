@@ -21,6 +21,8 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from medsynth_ext.engines import sentence_of
+
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """Split ``key=value``; the value is JSON where it can be read as such."""
@@ -81,7 +83,7 @@ def main() -> int:
     try:
         train(options)
     except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
-        print(f"training failed: {first_cause(error)}", file=sys.stderr)
+        print(f"training failed: {sentence_of(error) or first_cause(error)}", file=sys.stderr)
         return 1
     print(f"weights: {options.out / 'model.pt'}   figures: {options.out / 'loss.csv'}, {options.out / 'epochs.json'}")
     return 0

@@ -5,6 +5,7 @@ from medsynth_ext.data.files import OutputError, check_writable, replacing
 from medsynth_ext.data.frame_dataset import FrameDataset
 from medsynth_ext.data.landmarks import LandmarkFileError, Landmarks
 from medsynth_ext.data.point_frames import FrameError, find_frames, find_point_frames, split_by_surgery
+from medsynth_ext.data.required import require_items
 from medsynth_ext.data.scan_reader import ScanReader, scan_image
 from medsynth_ext.data.scans import ScanDataset, ScanError, check_header, find_scans, scan_name
 from medsynth_ext.data.sources import SOURCES, Source, real_data
@@ -32,6 +33,7 @@ __all__ = [
     "read_series",
     "real_data",
     "replacing",
+    "require_items",
     "scan_image",
     "scan_name",
     "split_by_surgery",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from medsynth_ext.data.dicom_files import is_dicom
 from medsynth_ext.data.dicom_series import DicomVolume, read_series
-from medsynth_ext.data.scan_error import ScanError
+from medsynth_ext.data.scan_error import ScanError, one_line
 
 __all__ = ["ScanReader", "is_dicom_scan", "scan_image", "volume_meta"]
+
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
 
 
 def is_dicom_scan(path: str | os.PathLike) -> bool:
@@ -48,8 +51,9 @@ class ScanReader(ImageReader):
     """Reader for ``LoadImaged``: NIfTI and MGZ through MONAI's ``NibabelReader``, folders of DICOM through ITK.
 
     What comes out does not depend on the format: axes (X, Y, Z), an affine to RAS millimetres, values in the unit of
-    the scanner (Hounsfield units for CT). DICOM is read when the data are asked for, not before: what is wrong with it
-    must not make ``LoadImage`` try its other readers, which would take the first of two series.
+    the scanner (Hounsfield units for CT). DICOM is read when the data are asked for, not before, and what is wrong with
+    any file is said then: it must not make ``LoadImage`` try its other readers, which would take the first of two
+    series.
 
     Args:
         options: of ``NibabelReader``.
@@ -63,19 +67,34 @@ class ScanReader(ImageReader):
         return all(is_dicom_scan(name) for name in ensure_tuple(filename)) or self.nifti.verify_suffix(filename)
 
     def read(self, data: Sequence[str | os.PathLike] | str | os.PathLike, **kwargs: Any) -> Any:
-        """A NIfTI image that is not loaded yet, or the paths of DICOM scans."""
+        """A NIfTI image that is not loaded yet, the paths of DICOM scans, or what is wrong."""
         names = [Path(name) for name in ensure_tuple(data)]
-        return names if any(is_dicom_scan(name) for name in names) else self.nifti.read(data, **kwargs)
+        if any(is_dicom_scan(name) for name in names):
+            return names
+        try:
+            return self.nifti.read(data, **kwargs)
+        except _UNREADABLE as error:
+            return _unreadable(names, error)
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         """Voxels and metadata.
 
         Raises:
-            ScanError: for DICOM as :func:`read_series` does, and for several series at once.
+            ScanError: for a file that cannot be read, for DICOM as :func:`read_series` does, and for several series at
+                once.
         """
+        if isinstance(img, ScanError):
+            raise img
         if not isinstance(img, list) or not isinstance(img[0], Path):
-            return self.nifti.get_data(img)
+            try:
+                return self.nifti.get_data(img)
+            except _UNREADABLE as error:
+                raise _unreadable([image.get_filename() for image in ensure_tuple(img)], error) from error
         if len(img) != 1:
             raise ScanError(f"DICOM series must be loaded one by one, got {len(img)}: {', '.join(map(str, img))}")
         volume = read_series(img[0])
         return volume.voxels, volume_meta(volume)
+
+
+def _unreadable(names: Sequence[str | os.PathLike], error: Exception) -> ScanError:
+    return ScanError(f"{', '.join(map(str, names))} cannot be read as a NIfTI or MGZ scan: {one_line(error)}")

@@ -16,7 +16,7 @@ from monai.data import IterableDataset
 from torch.utils.data import get_worker_info
 
 from medsynth_ext.data.dicom_files import DICOM_SUFFIXES, dicom_files, is_dicom
-from medsynth_ext.data.scan_error import ScanError
+from medsynth_ext.data.scan_error import ScanError, one_line
 
 __all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "is_scan", "scan_name"]
 
@@ -100,7 +100,7 @@ def check_header(path: str | os.PathLike) -> None:
         spacing = _stored_spacing(path)
         image: Any = nib.load(path)
     except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as e:
-        raise ScanError(f"{path} cannot be read as a NIfTI or MGZ scan: {_one_line(e)}") from e
+        raise ScanError(f"{path} cannot be read as a NIfTI or MGZ scan: {one_line(e)}") from e
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -134,11 +134,6 @@ def _stored_spacing(path: Path) -> np.ndarray | None:
             if len(start) == header.template_dtype.itemsize and header.may_contain_header(start):
                 return np.abs(np.asarray(header(start, check=False)["pixdim"][1:4], dtype=float))
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _root(error: BaseException) -> BaseException:
@@ -217,7 +212,7 @@ class ScanDataset(IterableDataset):
         if isinstance(root, ScanError):
             sentence = str(root)
         else:
-            sentence = f"{path} cannot be read as a {self.kind}: {_one_line(root)}"
+            sentence = f"{path} cannot be read as a {self.kind}: {one_line(root)}"
         self.failures.append((path, sentence))
         if self.on_failure is None:
             warnings.warn(sentence, stacklevel=3)

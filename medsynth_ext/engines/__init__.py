@@ -1,7 +1,8 @@
-"""Engines: one trainer, one step per training pattern, and the run over a folder of scans."""
+"""Engines: one trainer, one step per training pattern, the run over a folder of scans, and the last words."""
 
 from medsynth_ext.engines.adversarial_step import AdversarialStep, checked_update
 from medsynth_ext.engines.cycle_step import CycleStep, frozen
+from medsynth_ext.engines.errors_as_sentences import errors_as_sentences, sentence_of
 from medsynth_ext.engines.image_label_step import ImageLabelStep
 from medsynth_ext.engines.image_pool import ImagePool
 from medsynth_ext.engines.joint_cycle_step import DomainBatch, JointCycleStep
@@ -36,7 +37,9 @@ __all__ = [
     "TranslationObjective",
     "TranslationStep",
     "checked_update",
+    "errors_as_sentences",
     "frozen",
     "prepare_point_batch",
     "sample_states",
+    "sentence_of",
 ]

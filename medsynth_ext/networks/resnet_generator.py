@@ -50,6 +50,11 @@ class ResnetGenerator(nn.Module):
         features: channels of the first convolution.
         blocks: residual blocks; 9 for 256 pixels, 6 for 128.
         downsamplings: convolutions of stride 2; the sides of an image must be multiples of 2 to their power.
+        upsampling: ``transposed`` as published, or ``resize``: repeated pixels and a convolution of stride 1, which
+            cannot draw the chequered pattern of a transposed one (Odena et al., Distill 2016).
+
+    Raises:
+        ValueError: for another ``upsampling``.
     """
 
     def __init__(
@@ -61,8 +66,11 @@ class ResnetGenerator(nn.Module):
         features: int = 64,
         blocks: int = 9,
         downsamplings: int = 2,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
+        if upsampling not in ("transposed", "resize"):
+            raise ValueError(f"upsampling must be transposed or resize, got {upsampling!r}")
         conv, up = Conv["conv", spatial_dims], Conv["convtrans", spatial_dims]
         norm, pad = Norm["instance", spatial_dims], _REFLECT[spatial_dims]
         self.multiple = 2**downsamplings
@@ -73,8 +81,11 @@ class ResnetGenerator(nn.Module):
             width *= 2
         layers += [ResidualBlock(spatial_dims, width) for _ in range(blocks)]
         for _ in range(downsamplings):
-            layers += [up(width, width // 2, 3, stride=2, padding=1, output_padding=1), norm(width // 2)]
-            layers += [nn.ReLU(inplace=True)]
+            if upsampling == "resize":
+                layers += [nn.Upsample(scale_factor=2), pad(1), conv(width, width // 2, 3)]
+            else:
+                layers += [up(width, width // 2, 3, stride=2, padding=1, output_padding=1)]
+            layers += [norm(width // 2), nn.ReLU(inplace=True)]
             width //= 2
         layers += [pad(3), conv(features, out_channels, 7)]
         self.layers = nn.Sequential(*layers)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medsynth_ext import ops
 from medsynth_ext.phantoms.inner_ear_shapes import (
     LANDMARK_NAMES,
     cochlea_depth,
@@ -18,43 +16,18 @@ from medsynth_ext.phantoms.inner_ear_shapes import (
 )
 from medsynth_ext.phantoms.painter import Grid
 from medsynth_ext.phantoms.posed_anatomy import PosedAnatomy, PoseRanges
+from medsynth_ext.phantoms.posed_ct import PosedPhantom, check_in_view, lay, scanned
 from medsynth_ext.phantoms.shapes import Waves, ellipsoid_depth, tube_depth
 
-__all__ = ["InnerEarPhantom", "inner_ear_phantom"]
+__all__ = ["inner_ear_phantom"]
 
 AIR, CELL, FLUID, BRAIN, MUSCLE, BLOOD = -1000.0, -800.0, 80.0, 38.0, 55.0, 60.0
 BONE, CAPSULE, OSSICLE = 1200.0, 1800.0, 1500.0
 _CAPSULE_MM = 1.5
 _EAR_MM = 13.0  # everything of the inner ear is nearer than this to the origin
-_NOISE_STREAM, _CELL_STREAM = 1, 2
+_CELL_STREAM = 2
 
 Region = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class InnerEarPhantom:
-    """One temporal bone. Arrays run along right, anterior, superior (RAS).
-
-    Args:
-        image: (X, Y, Z) float32 HU.
-        mask: (X, Y, Z) uint8, the cochlea with its modiolus.
-        landmarks_mm: (3, 3) float64, world.
-        landmark_names: centre of the modiolus, apex, round window.
-        grid: the voxels.
-        rotation: (3, 3) of the subject, from the average anatomy.
-    """
-
-    image: Tensor = field(repr=False)
-    mask: Tensor = field(repr=False)
-    landmarks_mm: Tensor
-    landmark_names: tuple[str, ...]
-    grid: Grid
-    rotation: Tensor = field(repr=False)
-
-    @property
-    def affine(self) -> Tensor:  # (4, 4) float64
-        """Voxel indices to world millimetres."""
-        return self.grid.affine
 
 
 def inner_ear_phantom(
@@ -67,8 +40,10 @@ def inner_ear_phantom(
     gain: float = 0.03,
     blur_mm: tuple[float, float] = (0.2, 0.35),
     cells_per_ml: float = 45.0,
-) -> InnerEarPhantom:
+) -> PosedPhantom:
     """A temporal bone as a pure function of a seed.
+
+    The mask is the cochlea with its modiolus, the landmarks are the modiolus' centre, the apex and the round window.
 
     Args:
         seed: addresses the subject.
@@ -88,10 +63,7 @@ def inner_ear_phantom(
     grid = Grid((first[0], first[1], first[2]), (size[0], size[1], size[2]), spacing_mm)
     posed = PosedAnatomy(grid, rng, PoseRanges() if ranges is None else ranges)
     landmarks = posed.carry(inner_ear_landmarks())
-    outside = (landmarks.abs() > torch.tensor(first, dtype=torch.float64).abs()).any(1)
-    if outside.any():
-        name = LANDMARK_NAMES[int(outside.nonzero()[0])]
-        raise ValueError(f"{name} of subject {seed} lies outside of the field of view; lower translation_mm")
+    check_in_view(landmarks, LANDMARK_NAMES, grid, seed)
     points = posed.points()
     near = points.square().sum(0) < _EAR_MM**2
     ear = [p[near] for p in points]
@@ -101,18 +73,13 @@ def inner_ear_phantom(
     image[near] = _ear(image[near], fluid, posed.voxel_mm)
     mask = torch.zeros(grid.shape, dtype=torch.uint8)
     mask[near] = (cochlea > 0).to(torch.uint8)
-    image = _scanned(image, rng, seed, spacing_mm, blur_mm, gain, noise_hu)
-    return InnerEarPhantom(image, mask, landmarks, LANDMARK_NAMES, grid, posed.rotation)
-
-
-def _lay(image: Tensor, depth: Tensor, value: float, voxel_mm: float) -> Tensor:
-    """Draw where the depth is positive, with an edge of a voxel."""
-    return torch.lerp(image, torch.full_like(image, value), (depth / voxel_mm + 0.5).clamp_(0, 1))
+    image = scanned(image, rng, seed=seed, spacing_mm=spacing_mm, blur_mm=blur_mm, gain=gain, noise_hu=noise_hu)
+    return PosedPhantom(image, mask, landmarks, LANDMARK_NAMES, grid, posed.rotation)
 
 
 def _ear(image: Tensor, fluid: Tensor, voxel_mm: float) -> Tensor:
     """The capsule and the fluid in it."""
-    return _lay(_lay(image, fluid + _CAPSULE_MM, CAPSULE, voxel_mm), fluid, FLUID, voxel_mm)
+    return lay(lay(image, fluid + _CAPSULE_MM, CAPSULE, voxel_mm), fluid, FLUID, voxel_mm)
 
 
 def _surroundings(
@@ -124,27 +91,27 @@ def _surroundings(
     texture = Waves.draw(rng, 14, (3.0, 14.0)).value(x, y, z)
     image = BONE + 110 * texture
     for region, depth in _air_cells(posed, points, seed, cells_per_ml):
-        image[region] = _lay(image[region], depth, CELL, voxel)
+        image[region] = lay(image[region], depth, CELL, voxel)
     wave = Waves.draw(rng, 6, (18.0, 50.0)).value(x, y, z)
     cavity = ellipsoid_depth(x, y, z, centre=(-6.8, 4.2, -1.0), radii=(2.4, 4.2, 6.0), yaw_deg=-25.0)
-    image = _lay(image, cavity, AIR, voxel)
+    image = lay(image, cavity, AIR, voxel)
     canal = tube_depth(x, y, z, nodes=[(-9.0, 3.4, -2.0, 3.4), (-19.0, 1.0, -2.6, 3.6), (-45.0, -3.0, -1.0, 4.6)])
-    image = _lay(image, canal, AIR, voxel)
+    image = lay(image, canal, AIR, voxel)
     for nodes in (  # hammer and anvil
         [(-8.6, 4.2, 2.2, 1.1), (-8.7, 4.6, 0.2, 0.5), (-8.9, 4.2, -2.2, 0.4)],
         [(-8.3, 2.4, 2.0, 1.0), (-7.6, 2.6, -0.2, 0.4), (-6.6, 2.8, -1.4, 0.35)],
     ):
-        image = _lay(image, tube_depth(x, y, z, nodes=nodes), OSSICLE, voxel)
+        image = lay(image, tube_depth(x, y, z, nodes=nodes), OSSICLE, voxel)
     meatus = tube_depth(x, y, z, nodes=[(2.6, -3.6, 1.6, 1.6), (8.0, -7.0, 2.0, 2.4), (14.0, -10.0, 2.0, 3.4)])
-    image = _lay(image, meatus, FLUID - 40, voxel)
+    image = lay(image, meatus, FLUID - 40, voxel)
     carotid = tube_depth(x, y, z, nodes=[(-1.5, 9.0, -22.0, 2.6), (-0.5, 9.5, -8.0, 2.6), (9.0, 12.5, -5.0, 2.6)])
-    image = _lay(image, carotid, BLOOD, voxel)
+    image = lay(image, carotid, BLOOD, voxel)
     brain = torch.maximum(0.62 * x - 0.7 * y + 0.2 * z - 13.5, z + 0.15 * x - 11.5)
-    image = _lay(image, brain + 1.2 * wave, BRAIN, voxel)
+    image = lay(image, brain + 1.2 * wave, BRAIN, voxel)
     sinus = tube_depth(x, y, z, nodes=[(-10.0, -21.0, 30.0, 4.5), (-9.0, -18.5, 0.0, 5.0), (-3.0, -10.0, -16.0, 4.5)])
-    image = _lay(image, sinus, BLOOD, voxel)
-    image = _lay(image, -z - 16.5 + 1.5 * wave, MUSCLE, voxel)
-    return _lay(image, -x - 30.0 + 1.5 * wave, AIR, voxel)
+    image = lay(image, sinus, BLOOD, voxel)
+    image = lay(image, -z - 16.5 + 1.5 * wave, MUSCLE, voxel)
+    return lay(image, -x - 30.0 + 1.5 * wave, AIR, voxel)
 
 
 def _air_cells(posed: PosedAnatomy, points: Tensor, seed: int, cells_per_ml: float) -> Iterator[tuple[Region, Tensor]]:
@@ -163,20 +130,3 @@ def _air_cells(posed: PosedAnatomy, points: Tensor, seed: int, cells_per_ml: flo
         place = (slice(None), *region)
         squares = (points[place] - centre.view(3, 1, 1, 1)).square().sum(0)
         yield region, float(radius) - squares.sqrt_()
-
-
-def _scanned(
-    image: Tensor,
-    rng: np.random.Generator,
-    seed: int,
-    spacing_mm: float,
-    blur_mm: tuple[float, float],
-    gain: float,
-    noise_hu: float,
-) -> Tensor:
-    """Resolution, calibration and noise of the scanner."""
-    sigma = float(rng.uniform(*blur_mm)) / spacing_mm
-    image = ops.gaussian_blur(image[None, None], sigma)[0, 0]
-    image = (image + 1000) * (1 + float(rng.uniform(-gain, gain))) - 1000
-    noise = ops.rand_normal((1, 1, *image.shape), seed=seed, stream=_NOISE_STREAM)[0, 0]
-    return (image + noise_hu * noise).clamp_(-1024, 3071)

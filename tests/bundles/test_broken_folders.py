@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from bundle_workflows import load_tiny, one_thread
 from check_bundles import find_bundles
 from monai.bundle import run
+
+from medsynth_ext.engines import sentence_of
 
 BUNDLES = pytest.mark.parametrize("root", find_bundles(), ids=lambda path: path.name)
 
@@ -46,3 +49,29 @@ def test_a_folder_for_results_that_is_a_file_is_named(root: Path, tmp_path: Path
     taken.write_text("mine")
     assert str(taken) in ending(root, scans, taken)
     assert taken.read_text() == "mine"
+
+
+@BUNDLES
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config", ["train.json", "evaluate.json"])
+def test_a_folder_without_data_is_named_and_nothing_is_written(root: Path, tmp_path: Path, config: str) -> None:
+    data, results = tmp_path / "data", tmp_path / "results"
+    settings = {"bundle_root": str(root), "dataset_dir": str(data), "output_dir": str(results), "device": "cpu"}
+    for there in (False, True):
+        if there:
+            data.mkdir()
+        with pytest.raises(RuntimeError) as stopped:
+            run(config_file=str(root / "configs" / config), logging_file=False, **settings)  # type: ignore[arg-type]
+        assert str(data) in str(sentence_of(stopped.value))
+    assert not results.exists()
+
+
+@BUNDLES
+def test_workflows_end_in_a_sentence_on_the_command_line(root: Path) -> None:
+    """All but the claims, which are for programmers; a file without ``initialize`` has that of the file below it."""
+    for path in sorted((root / "configs").glob("*.json")):
+        config = json.loads(path.read_text())
+        if "run" in config and "bundle_root" in config and path.name != "claims.json":
+            assert config["initialize"][0] == "$errors_as_sentences()", path.name
+        if path.name == "multi_gpu_train.json":
+            assert config["initialize"][0] == "$errors_as_sentences()"

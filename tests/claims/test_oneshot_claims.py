@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 
 from medsynth_ext.claims import Results
 from medsynth_ext.claims.__main__ import main
+from medsynth_ext.methods.oneshot.anatomies import anatomy
 from medsynth_ext.methods.oneshot.claims import OneShotStudy
 from medsynth_ext.methods.oneshot.claims.settings import ARMS, BLOCK, SPLITS
 
@@ -25,7 +26,7 @@ def sizes() -> dict[str, Any]:
     return parser.get_parsed_content("sizes")
 
 
-@pytest.mark.parametrize("scale", ["tiny", "small", "medium"])
+@pytest.mark.parametrize("scale", ["tiny", "small", "hip_small", "medium"])
 def test_every_scale_of_the_config_makes_a_study_whose_claims_have_their_arms(scale: str) -> None:
     study = pickle.loads(pickle.dumps(OneShotStudy(sizes()[scale])))
     names = {arm.name for arm in study.arms()}
@@ -48,6 +49,8 @@ def test_wrong_settings_are_named() -> None:
         OneShotStudy({**sizes()["tiny"], "stepz": 3})
     with pytest.raises(ValueError, match="belong together"):
         OneShotStudy({**sizes()["tiny"], "reference_person": 3})
+    with pytest.raises(ValueError, match="anatomy must be one of inner_ear, hip"):
+        anatomy("knee")
     with pytest.raises(ValueError, match="split must be one of"):
         OneShotStudy(sizes()["tiny"], split="train")
     bad = OneShotStudy({**sizes()["tiny"], "registration": {"demon_iterations": [3]}})

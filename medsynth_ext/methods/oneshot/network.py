@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,21 +18,32 @@ class OneShotCNN(nn.Module):
 
     Four convolutions, max-pooling, two convolutions, up-sampling with a convolution, the fourth layer's output beside
     it, and five convolutions. All 3 x 3 with zero padding. The paper has no normalisation; ``norm`` adds batch
-    normalisation, which learning rates above 1e-3 need.
+    normalisation, which learning rates above 1e-3 need. The last bias starts where ``prior`` is what comes out, as in
+    Lin et al., Focal loss for dense object detection, ICCV 2017.
 
     Args:
         in_channels: channels of the slice.
         out_channels: channels of the logits.
         features: channels at full and at half resolution; 64 and 128 in the paper.
         norm: with batch normalisation.
+        prior: probability of the structure that an untrained network gives everywhere. With one half, when few pixels
+            are of the structure, all features learn to speak against it, and inside it the logit stays at its bias.
 
     Shapes: ``(B, in_channels, H, W)`` to ``(B, out_channels, H, W)``, any size.
     """
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 1, *, features: Sequence[int] = (64, 128), norm: bool = False
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        *,
+        features: Sequence[int] = (64, 128),
+        norm: bool = False,
+        prior: float = 0.5,
     ) -> None:
         super().__init__()
+        if not 0 < prior < 1:
+            raise ValueError(f"prior must be between 0 and 1, got {prior}")
         if len(features) != 2:
             raise ValueError(f"features must hold two numbers, got {list(features)}")
         fine, coarse = features
@@ -54,6 +66,8 @@ class OneShotCNN(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        assert self.head.bias is not None
+        nn.init.constant_(self.head.bias, math.log(prior / (1 - prior)))
 
     def forward(self, image: Tensor) -> Tensor:
         fine = self.fine(image)

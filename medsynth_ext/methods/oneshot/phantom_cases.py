@@ -1,4 +1,4 @@
-"""Temporal bone phantoms as files: a reference, a validation volume, and cases to evaluate."""
+"""Phantoms as files: a reference, a validation volume, and cases to evaluate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tqdm.auto import tqdm
 from medsynth_ext.data.files import replacing
 from medsynth_ext.data.landmark_files import write_landmarks
 from medsynth_ext.data.landmarks import Landmarks
-from medsynth_ext.phantoms.inner_ear import InnerEarPhantom, inner_ear_phantom
-from medsynth_ext.phantoms.posed_anatomy import PoseRanges
+from medsynth_ext.methods.oneshot.anatomies import anatomy as find_anatomy
+from medsynth_ext.phantoms.posed_ct import PosedPhantom
 
 __all__ = ["write_cases", "write_phantom"]
 
 
-def write_phantom(phantom: InnerEarPhantom, *, image: Path, mask: Path, landmarks: Path) -> None:
+def write_phantom(phantom: PosedPhantom, *, image: Path, mask: Path, landmarks: Path) -> None:
     """Write a phantom as two NIfTI files and a landmark file."""
     affine = phantom.affine.numpy()
     for path, values, kind in ((image, phantom.image.round(), np.int16), (mask, phantom.mask, np.uint8)):
@@ -42,6 +42,7 @@ def write_phantom(phantom: InnerEarPhantom, *, image: Path, mask: Path, landmark
 def write_cases(
     folder: str | Path,
     *,
+    anatomy: str = "inner_ear",
     cases: int = 10,
     size: Sequence[int] = (96, 96, 96),
     spacing_mm: float = 0.5,
@@ -52,21 +53,25 @@ def write_cases(
 
     Args:
         folder: where to write.
+        anatomy: one of ``ANATOMIES``.
         cases: number of cases beside the reference and the validation volume.
         size: voxels along right, anterior, superior.
         spacing_mm: voxel size.
         translation_mm: largest shift along every axis.
         seed: number of the reference; the validation volume and the cases follow.
+
+    Raises:
+        ValueError: for another anatomy, or a shift that moves a landmark out of the field of view.
     """
-    root = Path(folder)
+    root, kind = Path(folder), find_anatomy(anatomy)
+    ranges = kind.shifted(translation_mm)
     for i in tqdm(range(cases + 2), desc="drawing cases"):
-        ranges = PoseRanges(translation_mm=translation_mm)
-        phantom = inner_ear_phantom(seed + i, size=size, spacing_mm=spacing_mm, ranges=ranges)
+        phantom = kind.draw(seed + i, size=size, spacing_mm=spacing_mm, ranges=ranges)
         if i < 2:
             part = root / ("reference", "validation")[i]
             places = part / "image.nii.gz", part / "mask.nii.gz", part / "landmarks.json"
         else:
-            name = f"ear_{seed + i:06d}"
+            name = f"{anatomy.split('_')[-1]}_{seed + i:06d}"
             places = (
                 root / "images" / f"{name}.nii.gz",
                 root / "labels" / f"{name}.nii.gz",

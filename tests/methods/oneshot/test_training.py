@@ -112,3 +112,23 @@ def test_a_training_ends_when_nothing_gets_better_even_after_an_interruption():
     evaluator.state.epoch = 4
     again(trainer)
     assert stopped == [4]
+
+
+def test_an_untrained_network_gives_the_prior_and_the_structure_is_learnt_with_confidence():
+    torch.manual_seed(0)
+    image = torch.rand(8, 1, 24, 24) * 0.2
+    label = torch.zeros_like(image)
+    label[:, :, 9:13, 9:13] = 1
+    image = image + 0.6 * label
+    network = OneShotCNN(features=(4, 8), norm=True, prior=0.02)
+    start = float(network.head.bias.detach().sigmoid())
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(network(image), label).backward()
+        optimizer.step()
+    inside = network(image).detach().sigmoid()[label > 0]
+    assert start == pytest.approx(0.02)
+    assert inside.mean() > 0.8
+    with pytest.raises(ValueError, match="prior must be between 0 and 1"):
+        OneShotCNN(prior=1.0)

@@ -21,12 +21,14 @@ class Settings(StudySettings):
     """One scale.
 
     Args:
+        anatomy: of the phantoms, one of ``ANATOMIES``.
         size: voxels of a phantom.
         spacing_mm: their size.
         translation_mm: largest shift of a subject.
         cube: edge of the network's cube.
         features: channels of the network.
         norm: with batch normalisation.
+        prior: probability that an untrained network gives.
         steps: training steps.
         batch_size: slices per step.
         slices_per_volume: slices of a transformed copy.
@@ -44,12 +46,14 @@ class Settings(StudySettings):
         thresholds: limits of the claims.
     """
 
+    anatomy: str
     size: tuple[int, ...]
     spacing_mm: float
     translation_mm: float
     cube: int
     features: tuple[int, ...]
     norm: bool
+    prior: float
     steps: int
     batch_size: int
     slices_per_volume: int

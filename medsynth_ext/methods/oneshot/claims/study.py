@@ -1,4 +1,4 @@
-"""The study on temporal bone phantoms: one reference, one network and a set of test volumes per seed."""
+"""The study on phantoms: one reference, one network and a set of test volumes per seed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
 from medsynth_ext.handlers.weights import load_weights
+from medsynth_ext.methods.oneshot.anatomies import anatomy
 from medsynth_ext.methods.oneshot.claims.judging import make_claims
 from medsynth_ext.methods.oneshot.claims.naive import naive_transfer
 from medsynth_ext.methods.oneshot.claims.settings import ARMS, BLOCK, SPLITS, Settings
@@ -24,10 +25,9 @@ from medsynth_ext.methods.oneshot.network import OneShotCNN
 from medsynth_ext.methods.oneshot.reference import make_reference
 from medsynth_ext.methods.oneshot.slices import TransformedSlices, mask_centre
 from medsynth_ext.methods.oneshot.transfer import LandmarkTransfer, Transfer
-from medsynth_ext.phantoms.inner_ear import InnerEarPhantom, inner_ear_phantom
-from medsynth_ext.phantoms.inner_ear_shapes import LANDMARK_NAMES
 from medsynth_ext.phantoms.painter import Grid
-from medsynth_ext.phantoms.posed_anatomy import PoseRanges, annotate
+from medsynth_ext.phantoms.posed_anatomy import annotate
+from medsynth_ext.phantoms.posed_ct import PosedPhantom
 
 __all__ = ["OneShotStudy", "landmark_voxels", "unit_volume"]
 
@@ -36,12 +36,12 @@ _SHORT = {"errors_mm": "error_mm", "annotated_errors_mm": "annotated_error_mm"}
 LOST_MM = 50.0  # error of a landmark that was not found
 
 
-def unit_volume(phantom: InnerEarPhantom) -> Tensor:  # (1, 1, X, Y, Z)
+def unit_volume(phantom: PosedPhantom) -> Tensor:  # (1, 1, X, Y, Z)
     """The phantom's intensities in [0, 1]."""
     return ((phantom.image - WINDOW_HU[0]) / (WINDOW_HU[1] - WINDOW_HU[0])).clamp(0, 1)[None, None]
 
 
-def landmark_voxels(phantom: InnerEarPhantom) -> Tensor:  # (N, 3)
+def landmark_voxels(phantom: PosedPhantom) -> Tensor:  # (N, 3)
     """The phantom's landmarks in voxels."""
     return (phantom.landmarks_mm - torch.tensor(phantom.grid.first_mm).double()) / phantom.grid.spacing_mm
 
@@ -103,8 +103,9 @@ class OneShotStudy(SettingsStudy[Settings]):
             person = SPLITS[self.split] + BLOCK * seed + number
             if number == 0 and s.reference_person is not None:
                 person = s.reference_person
-            ranges = PoseRanges(translation_mm=s.translation_mm)
-            phantom = inner_ear_phantom(person, size=s.size, spacing_mm=s.spacing_mm, ranges=ranges)
+            kind = anatomy(s.anatomy)
+            ranges = kind.shifted(s.translation_mm)
+            phantom = kind.draw(person, size=s.size, spacing_mm=s.spacing_mm, ranges=ranges)
             with replacing(path) as temporary:
                 torch.save(
                     {
@@ -119,31 +120,32 @@ class OneShotStudy(SettingsStudy[Settings]):
     def _file(self, seed: int, number: int, data: Path) -> Path:
         s = self.settings
         grid = "x".join(str(n) for n in s.size)
-        name = f"ear-{self.split}-{seed}-{number}" if number else f"reference-{self.split}-{seed}-{s.reference_person}"
-        return data / f"{name}-{grid}-{s.spacing_mm:g}-{s.translation_mm:g}.pt"
+        name = f"{number}" if number else f"reference-{s.reference_person}"
+        return data / f"{s.anatomy}-{self.split}-{seed}-{name}-{grid}-{s.spacing_mm:g}-{s.translation_mm:g}.pt"
 
-    def _phantom(self, seed: int, number: int, data: Path) -> InnerEarPhantom:
+    def _phantom(self, seed: int, number: int, data: Path) -> PosedPhantom:
         """The reference is number 0 of a seed's block."""
         s = self.settings
         record = torch.load(self._file(seed, number, data), weights_only=True)
         first = tuple(-(n - 1) / 2 * s.spacing_mm for n in s.size)
         grid = Grid((first[0], first[1], first[2]), (s.size[0], s.size[1], s.size[2]), s.spacing_mm)
         image = record.pop("image").float()
-        return InnerEarPhantom(image, landmark_names=LANDMARK_NAMES, grid=grid, **record)
+        return PosedPhantom(image, landmark_names=anatomy(s.anatomy).landmarks, grid=grid, **record)
 
     def _weights(self, seed: int, data: Path) -> Path:
         s = self.settings
         if s.weights is not None:
             return Path(s.weights)
         texts = [*s.size, s.spacing_mm, s.cube, *s.features, int(s.norm), s.steps, s.batch_size, s.slices_per_volume]
-        texts += [s.learning_rate, s.lr_decay, s.shift_mm, s.rotation_deg, s.translation_mm]
-        return data / f"network-{self.split}-{seed}-{'-'.join(f'{v:g}' for v in texts)}.pt"
+        texts += [s.prior, s.learning_rate, s.lr_decay, s.shift_mm, s.rotation_deg, s.translation_mm]
+        return data / f"network-{s.anatomy}-{self.split}-{seed}-{'-'.join(f'{v:g}' for v in texts)}.pt"
 
     def _network(self) -> OneShotCNN:
         torch.manual_seed(0)
-        return OneShotCNN(features=self.settings.features, norm=self.settings.norm).to(self.device)
+        s = self.settings
+        return OneShotCNN(features=s.features, norm=s.norm, prior=s.prior).to(self.device)
 
-    def _train(self, network: nn.Module, seed: int, reference: InnerEarPhantom, progress: Progress) -> None:
+    def _train(self, network: nn.Module, seed: int, reference: PosedPhantom, progress: Progress) -> None:
         s = self.settings
         item = {"image": unit_volume(reference)[0], "label": reference.mask[None]}
         slices = TransformedSlices(
@@ -218,12 +220,12 @@ class OneShotStudy(SettingsStudy[Settings]):
             cases.append({"number": number, **figures})
         return _figures(cases)
 
-    def _targets(self, seed: int, data: Path, progress: Progress) -> Iterator[tuple[int, InnerEarPhantom]]:
+    def _targets(self, seed: int, data: Path, progress: Progress) -> Iterator[tuple[int, PosedPhantom]]:
         for number in range(1, 1 + self.settings.cases):
             progress((number - 1) / self.settings.cases, f"case {number}")
             yield number, self._phantom(seed, number, data)
 
-    def _search(self, found: Localisation, target: InnerEarPhantom) -> dict[str, Any]:
+    def _search(self, found: Localisation, target: PosedPhantom) -> dict[str, Any]:
         way = (found.path - mask_centre(target.mask)).norm(dim=1) * self.settings.spacing_mm
         return {
             "iterations": found.iterations,
@@ -234,7 +236,7 @@ class OneShotStudy(SettingsStudy[Settings]):
         }
 
     def _carried(
-        self, result: Transfer, annotated: InnerEarPhantom, target: InnerEarPhantom, seed: int, number: int
+        self, result: Transfer, annotated: PosedPhantom, target: PosedPhantom, seed: int, number: int
     ) -> dict[str, Any]:
         true_turn = target.rotation @ annotated.rotation.T
         return {
@@ -244,7 +246,7 @@ class OneShotStudy(SettingsStudy[Settings]):
             "flags": list(result.flags),
         }
 
-    def _errors(self, landmarks: Tensor, target: InnerEarPhantom, seed: int, number: int) -> dict[str, Any]:
+    def _errors(self, landmarks: Tensor, target: PosedPhantom, seed: int, number: int) -> dict[str, Any]:
         """Errors in mm against the truth and against a simulated person; and that person's second look."""
         s = self.settings
         found = target.grid.spacing_mm * landmarks + torch.tensor(target.grid.first_mm).double()
