@@ -38,11 +38,13 @@ def draw_patch(
     Args:
         volumes: channels on one grid.
         patch: voxels of the patch.
-        state: draws the place, uniformly where the patch fits, and the angle.
+        state: draws the place and the angle. The middle of the patch is uniform over the volume, and what sticks out
+            is moved inside: as a sliding window does, a third of the patches of half the volume's side begin at either
+            end. With places that are uniform where the patch fits, corners would hardly ever be seen.
         angle_deg: the angle is uniform between minus and plus this.
     """
     shape = volumes.shape[1:]
-    start = [state.randint(max(0, n - p) + 1) - max(0, p - n) / 2 for n, p in zip(shape, patch, strict=True)]
+    start = [_start(n, p, state) for n, p in zip(shape, patch, strict=True)]
     angle = math.radians(state.uniform(-angle_deg, angle_deg))
     if angle == 0 and all(p <= n for p, n in zip(patch, shape, strict=True)):
         box = (slice(None), *(slice(int(s), int(s) + p) for s, p in zip(start, patch, strict=True)))
@@ -61,6 +63,12 @@ def draw_patch(
         volumes[None].float(), grid[None].float(), mode="bilinear", padding_mode="border", align_corners=True
     )
     return found[0]
+
+
+def _start(size: int, patch: int, state: np.random.RandomState) -> float:
+    """First voxel of a patch along one axis, negative where the patch is larger than the volume."""
+    slack, half = max(0, size - patch), patch // 2
+    return min(max(state.randint(-half, slack + half + 1), 0), slack) - max(0, patch - size) / 2
 
 
 class PatchDrawer:
