@@ -18,7 +18,6 @@ __all__ = [
     "KERNELS",
     "ChestSlice",
     "add_lesions",
-    "add_vessels",
     "chest_slice",
     "coarse_mask",
     "infect_lungs",
@@ -82,7 +81,7 @@ def chest_slice(
     _add_ribs(hu, x, y, lungs, rng, width - rim, depth - rim)
     count = int(rng.integers(0, 5)) if lesions is None else lesions
     infected = add_lesions(hu, (x, y, zero), lungs, rng, count)
-    add_vessels(hu, x, y, lungs, rng, int(rng.integers(60, 101)) if vessels is None else vessels)
+    _add_vessels(hu, x, y, lungs, rng, int(rng.integers(60, 101)) if vessels is None else vessels)
     return ChestSlice(hu, coarse_mask(infected), coarse_mask(lungs), spacing_mm)
 
 
@@ -178,22 +177,19 @@ def add_lesions(
     return infected
 
 
-def add_vessels(
+def _add_vessels(
     hu: Tensor,  # (2 N, 2 N) HU, drawn into
     x: Tensor,
     y: Tensor,
     lungs: Tensor,
     rng: np.random.Generator,
     count: int,
-    *,
-    radii_mm: tuple[float, float] = (0.8, 3.5),
 ) -> None:
-    """Pieces of vessels in a slice, most of them thin and pointing to the root of their lung."""
-    thinnest, thickest = radii_mm
+    """Pieces of vessels, most of them thin and pointing to the root of their lung."""
     for _ in range(count):
         place = _inside(lungs, rng)
         cx, cy = float(x[place]), float(y[place])
-        radius = thinnest + (thickest - thinnest) * rng.beta(1.0, 3.0)
+        radius = 0.8 + 2.7 * rng.beta(1.0, 3.0)
         length, turn = radius * rng.uniform(1, 5), math.atan2(cy, cx - math.copysign(25, cx)) + rng.normal(0, 0.4)
         u, v = x - cx, y - cy
         along = (u * math.cos(turn) + v * math.sin(turn)).abs()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from medsynth_ext.phantoms.chest import FINE, ChestSlice, add_lesions, add_vessels, coarse_mask
+from medsynth_ext.phantoms.chest import FINE, ChestSlice, add_lesions, coarse_mask
+from medsynth_ext.phantoms.chest_thorax import ChestThorax
 from medsynth_ext.phantoms.heart_parameters import draw_heart_parameters
 from medsynth_ext.phantoms.heart_rendering import HEART_HOUNSFIELD
-from medsynth_ext.phantoms.painter import Grid, Painter
-from medsynth_ext.phantoms.thorax import lung_finder
+from medsynth_ext.phantoms.painter import Grid
 from medsynth_ext.phantoms.whole_heart import WholeHeartPhantom, whole_heart_phantom
 
 __all__ = ["PLAIN_HOUNSFIELD", "chest_ct"]
@@ -26,12 +26,14 @@ PLAIN_HOUNSFIELD: Mapping[str, float] = {
     "wall": 44.0,
     "liver": 58.0,
     "spleen": 48.0,
+    "airway_wall": 20.0,
+    "couch": 100.0,
 }
 _MIDDLE_MM = (12.0, -24.0)  # of the average person's chest, right and forward of the heart's centre
 _LOWEST_MM, _HIGHEST_MM = -30.0, 95.0  # of the slices
 _GUIDE_MM = 5.0
-_THIN_VESSELS = 0.004  # a mm2 of lung: those that the tree of vessels leaves out
-_PERSON, _PERSON_SPREAD = 0.87, 0.04  # sizes of persons who fit into 320 mm
+_PLANES = 3  # in the thickness of a slice, half a pixel apart
+_PERSON, _PERSON_SPREAD = 0.86, 0.03  # sizes of persons who fit into 320 mm
 
 
 @torch.no_grad()
@@ -44,10 +46,11 @@ def chest_ct(
     spacing_mm: float = 2.0,
     lesions: int | None = None,
 ) -> list[ChestSlice]:  # from below
-    """Draw one person's chest, without noise, as thin slices at equal distances; a pure function of its arguments.
+    """Draw one person's chest, without noise, as slices at equal distances; a pure function of its arguments.
 
-    Lungs with their vessels and airways, heart and great vessels, bones and the wall are those of the whole-heart
-    phantom without a contrast agent. Infected regions reach over several slices.
+    Heart, great vessels and organs are those of the whole-heart phantom without a contrast agent, the wall and what
+    fills the lungs those of :class:`ChestThorax`. A slice is the mean over a thickness of one and a half pixels.
+    Infected regions reach over several slices.
 
     Args:
         seed: addresses the person.
@@ -63,10 +66,8 @@ def chest_ct(
     if slices < 1:
         raise ValueError(f"slices must be at least 1, got {slices}")
     rng = np.random.default_rng([seed, 273])
-    person = float(np.clip(rng.normal(_PERSON, _PERSON_SPREAD), 0.75, 0.94))
-    parameters = replace(draw_heart_parameters(rng, "A"), person=person)
-    phantom = whole_heart_phantom(seed, site="A", size=32, parameters=parameters)
-    inside = _find_lungs(phantom)
+    phantom = _chest_person(seed, rng)
+    person = phantom.parameters.person
     step = spacing_mm / FINE
     first = [person * middle - (FINE * size - 1) / 2 * step for middle in _MIDDLE_MM]
     reach = gap_mm * (slices - 1)
@@ -74,36 +75,38 @@ def chest_ct(
     heights = [low + gap_mm * k for k in range(slices)]
     pictures, lungs = [], []
     for height in heights:
-        grid = Grid((first[0], first[1], height), (FINE * size, FINE * size, 1), step)
-        values, share = phantom.paint_chest(PLAIN_HOUNSFIELD, grid, inside=inside)
+        below = height - (_PLANES - 1) / 2 * step
+        grid = Grid((first[0], first[1], below), (FINE * size, FINE * size, _PLANES), step)
+        values, share = (field.mean(-1) for field in phantom.paint_chest(PLAIN_HOUNSFIELD, grid))
         # From right-anterior to rows from the front to the back and columns from right to left.
-        pictures.append(values[..., 0].flip(0, 1).T)
-        lungs.append(share[..., 0].flip(0, 1).T > 0.5)
+        pictures.append(values.flip(0, 1).T)
+        lungs.append(share.flip(0, 1).T > 0.5)
     stack, mask = torch.stack(pictures), torch.stack(lungs)
     infected = torch.zeros_like(mask)
     count = int(rng.integers(0, 5)) if lesions is None else lesions
     x, y, z = _places(heights, size, step)
     if mask.any():
         infected = add_lesions(stack, (x, y, z), mask, rng, count)
-    for hu, lung, across, along in zip(stack, mask, x, y, strict=True):
-        if lung.any():
-            thin = round(_THIN_VESSELS * float(lung.sum()) * step**2)
-            add_vessels(hu, across, along, lung, rng, thin, radii_mm=(0.5, 1.5))
     return [
         ChestSlice(hu.contiguous(), coarse_mask(ill), coarse_mask(lung), spacing_mm)
         for hu, ill, lung in zip(stack, infected, mask, strict=True)
     ]
 
 
-def _find_lungs(phantom: WholeHeartPhantom) -> Callable[[np.ndarray], bool]:
-    """Where this person's lungs are, from a coarse picture of the whole chest."""
-    person = phantom.parameters.person
+def _chest_person(seed: int, rng: np.random.Generator) -> WholeHeartPhantom:
+    """A person whose lungs, known from a coarse picture of the whole chest, have been filled with vessels."""
+    person = float(np.clip(rng.normal(_PERSON, _PERSON_SPREAD), 0.75, 0.9))
+    parameters = replace(draw_heart_parameters(rng, "A"), person=person)
+    phantom = whole_heart_phantom(seed, site="A", size=32, parameters=parameters)
+    thorax = ChestThorax(phantom.rng(3), phantom.thorax.landmarks)
+    phantom = replace(phantom, thorax=thorax)
     half = [person * reach for reach in (185.0, 135.0, 175.0)]
     shape = [2 * round(h / _GUIDE_MM) for h in half]
     first = [person * m - (n - 1) / 2 * _GUIDE_MM for m, n in zip((*_MIDDLE_MM, 0.0), shape, strict=True)]
     grid = Grid((first[0], first[1], first[2]), (shape[0], shape[1], shape[2]), _GUIDE_MM)
     _, lungs = phantom.paint_chest(PLAIN_HOUNSFIELD, grid)
-    return lung_finder(Painter(grid, PLAIN_HOUNSFIELD, background="air", size=person), lungs)
+    thorax.grow_vessels(phantom.rng(5), lungs, [axis / person for axis in grid.axes()])
+    return phantom
 
 
 def _places(heights: Sequence[float], size: int, step: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

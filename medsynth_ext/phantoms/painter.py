@@ -16,6 +16,8 @@ from medsynth_ext.phantoms.shapes import flow_displacement, interpolation_matrix
 __all__ = ["Grid", "Painter"]
 
 _LATTICE_MM = 20.0
+_THIN_VOXELS = 0.6  # radius below which a tube is drawn wider and fainter
+_CHUNK = 1 << 20  # voxels of boxes that are looked at together
 
 
 @dataclass(frozen=True)
@@ -143,3 +145,54 @@ class Painter:
                 if region is not None:
                     x, y, z = (p[region] for p in self.points)
                     self.lay(tube_depth(x, y, z, nodes=[a, b]) - below, layer, region=region)
+
+    def tubes_share(self, pieces: np.ndarray) -> Tensor:  # grid's shape
+        """The share of every voxel that lies in any of many round cones, as trees of vessels have them.
+
+        A cone that is thinner than a voxel takes no more of it than its cross-section.
+
+        Args:
+            pieces: (P, 8) mm, both ends of each cone, ``x, y, z, radius``.
+        """
+        share = torch.zeros(self.values.shape).view(-1)
+        ends = torch.as_tensor(pieces, dtype=torch.float32).view(-1, 2, 4)
+        widest = ends[..., 3].amax(1).clamp_min(_THIN_VOXELS * self.voxel_mm)
+        low, high = self._voxels_near(ends[..., :3], widest)
+        met = ((high > low).all(1)).nonzero()[:, 0]
+        ends, low, high = ends[met], low[met], high[met]
+        flat = [p.reshape(-1) for p in self.points]
+        sides = (high - low + 3) // 4 * 4
+        for size in torch.unique(sides, dim=0).tolist():
+            offsets = torch.cartesian_prod(*(torch.arange(n) for n in size))  # (S, 3)
+            for rows in (sides == torch.tensor(size)).all(1).nonzero()[:, 0].split(max(_CHUNK // len(offsets), 1)):
+                voxel = (low[rows, None] + offsets).minimum(high[rows, None] - 1)  # (R, S, 3)
+                shape = self.values.shape
+                index = (voxel[..., 0] * shape[1] + voxel[..., 1]) * shape[2] + voxel[..., 2]
+                part = self._cone_share([f[index] for f in flat], ends[rows])
+                share.scatter_reduce_(0, index.view(-1), part.view(-1), "amax")
+        return share.view(self.values.shape)
+
+    def _voxels_near(self, places: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:  # (P, 3) each, first and past last
+        """Corners of the boxes of voxels that may hold the pieces between two places (P, 2, 3)."""
+        first = torch.tensor([float(axis[0]) for axis in self.axes])
+        last = torch.tensor(self.values.shape) - 1
+        seen = places
+        for _ in range(2):  # where a place is seen: the bend of the anatomy is undone, to well below a voxel
+            index = ((seen - first) / self.voxel_mm).round_().long().clamp_min_(0).minimum(last)
+            at = tuple(index.unbind(-1))
+            bend = torch.stack([p[at] - a[i] for p, a, i in zip(self.points, self.axes, at, strict=True)], -1)
+            seen = places - bend
+        index = (seen - first) / self.voxel_mm
+        around = (reach / self.voxel_mm + 1.5)[:, None]
+        low = (index.amin(1) - around).floor().long().clamp_min(0)
+        return low, ((index.amax(1) + around).ceil().long() + 1).minimum(last + 1)
+
+    def _cone_share(self, at: Sequence[Tensor], ends: Tensor) -> Tensor:  # (R, S) each, (R, 2, 4) -> (R, S)
+        start, along = ends[:, 0, :, None], (ends[:, 1] - ends[:, 0])[..., None]  # (R, 4, 1)
+        off = torch.stack([p - start[:, k] for k, p in enumerate(at)], 1)  # (R, 3, S)
+        square = (along[:, :3] ** 2).sum(1).clamp_min(1e-6)
+        t = ((off * along[:, :3]).sum(1) / square).clamp_(0, 1)
+        distance = (off - t[:, None] * along[:, :3]).norm(dim=1)
+        radius = start[:, 3] + t * along[:, 3]
+        drawn = radius.clamp_min(_THIN_VOXELS * self.voxel_mm)
+        return ((drawn - distance) / self.voxel_mm + 0.5).clamp_(0, 1) * (radius / drawn) ** 2

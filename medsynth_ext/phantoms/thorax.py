@@ -15,14 +15,13 @@ from torch import Tensor
 from medsynth_ext.phantoms.painter import Painter
 from medsynth_ext.phantoms.shapes import Waves, ellipsoid_depth
 
-__all__ = ["Thorax", "lung_finder"]
+__all__ = ["SPINE_X", "SPINE_Y", "Thorax", "superellipse_depth"]
 
 SPINE_X, SPINE_Y = 12.0, -82.0
-CAVITY = (12.0, -17.0, 137.0, 85.0)  # centre and semi-axes, across and front to back
 CAVITY_TOP, CAVITY_MIDDLE = 175.0, -45.0
 
 
-def lung_finder(painter: Painter, lungs: Tensor) -> Callable[[np.ndarray], bool]:
+def _lung_finder(painter: Painter, lungs: Tensor) -> Callable[[np.ndarray], bool]:
     """Tells whether a place (mm of the average person) is lung, by the nearest voxel of a drawn chest.
 
     Args:
@@ -48,6 +47,9 @@ class Thorax:
             ``cava_inferior``, ``vein_left``, ``vein_right``.
     """
 
+    cavity = (12.0, -17.0, 137.0, 85.0)  # centre and semi-axes, across and front to back
+    rib_fall_mm = 62.0  # from beside the spine to the front
+
     def __init__(self, rng: np.random.Generator, landmarks: Mapping[str, Sequence[float]]) -> None:
         self.landmarks = {name: tuple(float(v) for v in place) for name, place in landmarks.items()}
         self.centre = (12.0 + rng.normal(0, 2), -24.0 + rng.normal(0, 2))
@@ -69,23 +71,14 @@ class Thorax:
         self,
         painter: Painter,
         heart: Tensor,  # (D, H, W) share of the heart and its fat
-        *,
-        inside: Callable[[np.ndarray], bool] | None = None,
     ) -> Tensor:  # (D, H, W)
-        """Draw the chest; lungs leave out ``heart``. Returns the share of the lungs.
-
-        Args:
-            painter: where to draw.
-            heart: share of every voxel.
-            inside: whether a place (mm of the average person) is lung, which vessels do not leave. By default the
-                drawn lungs say so; a picture of a part of the chest needs to be told.
-        """
+        """Draw the chest; lungs leave out ``heart``. Returns the share of the lungs."""
         x, y, z = painter.points
         cavity = self._wall(painter, x, y, z)
         lungs = self._lungs(painter, x, y, z, cavity, heart)
         self._abdomen(painter, x, y, z, cavity)
         painter.blend(lungs, painter.table["lung"] * (1 + painter.table["lung_texture"] * self._lung_grain(x, y, z)))
-        self._lung_vessels(painter, lung_finder(painter, lungs) if inside is None else inside)
+        self._lung_vessels(painter, lungs)
         self._spine(painter)
         self._ribs(painter)
         self._mediastinum(painter)
@@ -100,9 +93,7 @@ class Thorax:
         back = (-v / self.depth).clamp(0, 1)
         rim = self.fat * (1 - 0.35 * back) + 2.0 * self.wall_waves.value(x, y, z)
         painter.lay(body - 2.0 - rim.clamp_min(3.0), "muscle")
-        taper = ((z - CAVITY_MIDDLE) / (CAVITY_TOP - CAVITY_MIDDLE)).clamp(0, 0.97)
-        taper = (1 - taper * taper).sqrt_()
-        cavity = superellipse_depth(x - CAVITY[0], y - CAVITY[1], CAVITY[2] * taper, CAVITY[3] * taper**0.6, 2.3)
+        cavity = self._cavity_depth(x, y, z)
         # Fat between the muscles of the wall, along sheets that run around the chest.
         streaks = self.streak_waves.value(x, y, z * 0.4)
         between = torch.minimum(streaks - 1.0, torch.minimum(-cavity - 5.0, body - rim - 6.0))
@@ -110,6 +101,12 @@ class Thorax:
         painter.lay(cavity + 1.5, "muscle")
         painter.lay(cavity, "mediastinal_fat")
         return cavity
+
+    def _cavity_depth(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        taper = ((z - CAVITY_MIDDLE) / (CAVITY_TOP - CAVITY_MIDDLE)).clamp(0, 0.97)
+        taper = (1 - taper * taper).sqrt_()
+        across, along, a, b = self.cavity
+        return superellipse_depth(x - across, y - along, a * taper, b * taper**0.6, 2.3)
 
     def _diaphragm(self, x: Tensor, y: Tensor) -> Tensor:
         """Height of the diaphragm."""
@@ -154,7 +151,8 @@ class Thorax:
             start, end = (SPINE_X + side, SPINE_Y + 18, -70, 6.0), (SPINE_X + side, SPINE_Y + 16, -170, 9.0)
             painter.tube([start, end], "muscle")
 
-    def _lung_vessels(self, painter: Painter, inside: Callable[[np.ndarray], bool]) -> None:
+    def _lung_vessels(self, painter: Painter, lungs: Tensor) -> None:
+        inside = _lung_finder(painter, lungs)
         rng = np.random.default_rng(self.tube_rng_state[0])
         for side, hilum in ((1, (48.0, -36.0, 34.0)), (-1, (-34.0, -40.0, 38.0))):
             for tree, value in ((0, "blood_right"), (1, "blood_left")):
@@ -239,27 +237,27 @@ class Thorax:
                 cartilage: list[tuple[float, ...]] = []
                 for step in np.linspace(0, 1, 15):
                     angle = math.radians(-90 + 14 + 158 * step)  # from beside the spine to the front
-                    z = high - 62 * math.sin(min(step * 1.15, 1.0) * math.pi / 2) + 30 * max(step - 0.8, 0) / 0.2
+                    fallen = self.rib_fall_mm * math.sin(min(step * 1.15, 1.0) * math.pi / 2)
+                    z = high - fallen + 30 * max(step - 0.8, 0) / 0.2
                     taper = float(np.clip((z - CAVITY_MIDDLE) / (CAVITY_TOP - CAVITY_MIDDLE), 0, 0.97))
                     taper = math.sqrt(1 - taper * taper)
-                    a, b = CAVITY[2] * taper + 6.0, CAVITY[3] * taper**0.6 + 6.0
+                    a, b = self.cavity[2] * taper + 6.0, self.cavity[3] * taper**0.6 + 6.0
                     c, s = math.cos(angle), math.sin(angle)
                     far = (abs(c) ** 2.3 + abs(s) ** 2.3) ** (-1 / 2.3)
-                    node = (CAVITY[0] + side * a * c * far, CAVITY[1] + b * s * far, z, radius)
+                    node = (self.cavity[0] + side * a * c * far, self.cavity[1] + b * s * far, z, radius)
                     (nodes if step < 0.8 else cartilage).append(node)
                 painter.tube(nodes, bone, core="marrow", shell_mm=1.6)
                 painter.tube([nodes[-1], *cartilage], "cartilage")
         self._sternum(painter, bone)
 
-    @staticmethod
-    def _sternum(painter: Painter, bone: float) -> None:
-        front = CAVITY[1] + CAVITY[3]
+    def _sternum(self, painter: Painter, bone: float) -> None:
+        front = self.cavity[1] + self.cavity[3]
         region = painter.box((SPINE_X - 24, front - 40, -38.0), (SPINE_X + 24, front + 16, 1e4))
         if region is None:
             return
         x, y, z = (p[region] for p in painter.points)
         taper = ((z - CAVITY_MIDDLE) / (CAVITY_TOP - CAVITY_MIDDLE)).clamp(0, 0.97)
-        middle = CAVITY[1] + CAVITY[3] * (1 - taper * taper).sqrt() ** 0.6 + 6.0
+        middle = self.cavity[1] + self.cavity[3] * (1 - taper * taper).sqrt() ** 0.6 + 6.0
         width = 14.0 + 10.0 * ((z - 80) / 40).clamp(0, 1)
         plate = torch.minimum(superellipse_depth(x - SPINE_X, y - middle, width, 6.0, 3.0), z + 34.0)
         painter.lay(plate, 0.8 * bone, region=region)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -105,15 +105,12 @@ class WholeHeartPhantom:
         """
         return self.paint_chest(table, self.grid if grid is None else grid)[0]
 
-    def paint_chest(
-        self, table: Mapping[str, float], grid: Grid, *, inside: Callable[[np.ndarray], bool] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def paint_chest(self, table: Mapping[str, float], grid: Grid) -> tuple[Tensor, Tensor]:
         """As :meth:`paint`, and the share of every voxel that is lung.
 
         Args:
             table: value of every tissue.
             grid: where.
-            inside: where vessels may be, for a grid that is no more than a slab; see :meth:`Thorax.paint`.
         """
         person = self.parameters.person
         painter = Painter(
@@ -125,7 +122,7 @@ class WholeHeartPhantom:
         blurred = share[None, None]
         fat = _edge(ops.gaussian_blur(blurred, _FAT_MM * person / grid.spacing_mm), 0.16)[0, 0]
         wall = _edge(ops.gaussian_blur(blurred, _WALL_MM * person / grid.spacing_mm), 0.22)[0, 0]
-        lungs = self.thorax.paint(painter, fat, inside=inside)
+        lungs = self.thorax.paint(painter, fat)
         painter.blend(fat * (1 - share), "heart_fat")
         painter.blend(wall, "wall")
         values = torch.tensor([0.0, *(table[name] for name in _PART_TISSUES)])[labels.int()]
