@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from medsynth_ext.data import (
     check_writable,
     find_scans,
     replacing,
+    require_items,
     scan_name,
 )
 
@@ -184,3 +186,20 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         check_writable(tmp_path / "file" / "results")
+
+
+@pytest.mark.parametrize("keep", [0, 40, 3000])
+@pytest.mark.parametrize("name", ["b.nii", "b.nii.gz", "b.mgz"])
+def test_a_scan_that_training_cannot_read_is_named(tmp_path, name, keep):
+    path = save(tmp_path / name, shape=(20, 20, 20))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ScanError, match=rf"^{re.escape(str(path))} cannot be read as a NIfTI or MGZ scan: \S"):
+        LoadImaged(keys="image", reader="medsynth_ext.data.ScanReader")({"image": str(path)})
+
+
+def test_items_that_are_missing_are_refused_with_their_folder(tmp_path):
+    require_items(["a"], tmp_path / "nowhere", "frames")
+    with pytest.raises(ScanError, match=r"the folder .*nowhere does not exist"):
+        require_items([], tmp_path / "nowhere", "frames")
+    with pytest.raises(ScanError, match="holds 1 frames, wanted at least 2"):
+        require_items(["a"], tmp_path, "frames", least=2)
