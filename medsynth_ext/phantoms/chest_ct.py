@@ -32,7 +32,7 @@ PLAIN_HOUNSFIELD: Mapping[str, float] = {
 _MIDDLE_MM = (12.0, -24.0)  # of the average person's chest, right and forward of the heart's centre
 _LOWEST_MM, _HIGHEST_MM = -30.0, 95.0  # of the slices
 _GUIDE_MM = 5.0
-_PLANES = 3  # in the thickness of a slice, half a pixel apart
+_PLANES = 2  # in the thickness of a slice, half a pixel apart
 _PERSON, _PERSON_SPREAD = 0.86, 0.03  # sizes of persons who fit into 320 mm
 
 
@@ -49,7 +49,7 @@ def chest_ct(
     """Draw one person's chest, without noise, as slices at equal distances; a pure function of its arguments.
 
     Heart, great vessels and organs are those of the whole-heart phantom without a contrast agent, the wall and what
-    fills the lungs those of :class:`ChestThorax`. A slice is the mean over a thickness of one and a half pixels.
+    fills the lungs those of :class:`ChestThorax`. A slice is as thick as a pixel is wide.
     Infected regions reach over several slices.
 
     Args:

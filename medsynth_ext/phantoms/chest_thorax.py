@@ -88,6 +88,7 @@ class ChestThorax(Thorax):
         across, along, a, b = self.cavity
         angle = torch.rad2deg(torch.atan2((y - along) / b, ((x - across) / a).abs()))
         waves = self.wall_waves.value(x, y, z)
+        turned = angle + 2.0 * waves
         body = self._body_depth(x, y, z, angle)
         painter.lay(_couch_depth(x - self.centre[0], y - self.centre[1] + self.depth), "couch")
         painter.lay(body, "skin")
@@ -99,13 +100,16 @@ class ChestThorax(Thorax):
         outside = -cavity - _RIB_COAT_MM  # mm outside the ribs
         bulk = self.bulk * (0.45 + (outside + below).clamp(0, 40) / 28)
         depth = torch.full_like(body, -1e3)
+        low, high = float(z.min()), float(z.max())
         for muscle in _MUSCLES:
-            lens = _lens(muscle, angle + 2.0 * waves, outside if muscle.inner else below, z, bulk)
+            if high <= muscle.heights[0] or low >= muscle.heights[3]:
+                continue
+            lens = _lens(muscle, turned, outside if muscle.inner else below, z, bulk)
             depth = torch.maximum(depth, lens)
         depth = torch.maximum(torch.minimum(depth, below), torch.minimum(-outside, below))
         # Streaks of fat in the muscles.
         painter.lay(depth, painter.table["muscle"] - 28.0 * (grain - 0.9).clamp_min(0))
-        blade = torch.minimum(_lens(_BLADE, angle + 2.0 * waves, outside, z, 1.0), below - 2.0)
+        blade = torch.minimum(_lens(_BLADE, turned, outside, z, 1.0), below - 2.0)
         painter.lay(blade, painter.table["bone"] * self.calcium)
         painter.lay(blade - 1.3, "marrow")
         painter.lay(cavity, "mediastinal_fat")
@@ -129,6 +133,7 @@ def _couch_depth(u: Tensor, behind: Tensor) -> Tensor:
 def _lens(muscle: _Muscle, angle: Tensor, mm: Tensor, z: Tensor, bulk: Tensor | float) -> Tensor:
     """Depth in a muscle."""
     begins, full, still, ends = muscle.heights
-    height = torch.minimum((z - begins) / (full - begins), (ends - z) / (ends - still)).clamp(0, 1)
-    depth = muscle.thick * bulk * height * (1 - ((angle - muscle.angle) / muscle.width) ** 2)
-    return torch.where(height > 0, depth - (mm - muscle.middle).abs(), -1e3)
+    height = torch.minimum((z - begins) / (full - begins), (ends - z) / (ends - still)).clamp_(0, 1)
+    depth = ((angle - muscle.angle) / muscle.width).square_().neg_().add_(1)
+    depth.mul_(height).mul_(muscle.thick * bulk).sub_((mm - muscle.middle).abs_())
+    return depth.masked_fill_(height <= 0, -1e3)

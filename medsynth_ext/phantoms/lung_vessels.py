@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -86,15 +87,19 @@ class LungVessels:
     def paint(self, painter: Painter, lungs: Tensor) -> None:
         """Draw them into ``lungs`` (the share of every voxel)."""
         self._fissures(painter, lungs)
-        for trees, blood in ((self.veins, "blood_left"), (self.arteries, "blood_right")):
-            for tree in trees:
-                painter.blend(painter.tubes_share(tree.pieces()), blood)
-        for pieces in self.airways:
-            painter.blend(painter.tubes_share(pieces), "airway_wall")
-        for pieces in self.airways:
-            hollow = pieces.copy()
-            hollow[:, [3, 7]] *= _AIRWAY_WALL
-            painter.blend(painter.tubes_share(hollow), "air")
+        for pieces, tissue in self._layers:
+            painter.blend(painter.tubes_share(pieces), tissue)
+
+    @cached_property
+    def _layers(self) -> list[tuple[np.ndarray, str]]:
+        """Round cones and what they are of, in the order in which they are drawn."""
+        veins, arteries = (
+            np.concatenate([np.zeros((0, 8)), *(tree.pieces() for tree in trees)])
+            for trees in (self.veins, self.arteries)
+        )
+        walls = np.concatenate([np.zeros((0, 8)), *self.airways])
+        hollow = walls * np.array([1, 1, 1, _AIRWAY_WALL] * 2)
+        return [(veins, "blood_left"), (arteries, "blood_right"), (walls, "airway_wall"), (hollow, "air")]
 
     def _fissures(self, painter: Painter, lungs: Tensor) -> None:
         x, y, z = painter.points
@@ -109,10 +114,13 @@ class LungVessels:
 
 
 def _scattered(rng: np.random.Generator, region: np.ndarray, first: np.ndarray, step: float) -> np.ndarray:  # (M, 3)
-    """Places in a region, evenly but not on a lattice."""
-    extent = [np.arange(0.5 * rng.uniform(), n * step / _ENDS_MM) * _ENDS_MM for n in region.shape]
-    places = np.stack(np.meshgrid(*extent, indexing="ij"), -1).reshape(-1, 3)
-    places = places + rng.uniform(-0.4, 0.4, places.shape) * _ENDS_MM
+    """Places in a region, evenly but in no rows: those of a lattice that is turned at random, each moved a little."""
+    middle = (np.array(region.shape) - 1) / 2 * step
+    reach = np.linalg.norm(middle)
+    axis = np.arange(-reach, reach, _ENDS_MM)
+    places = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    places = middle + (places + rng.uniform(-0.5, 0.5, places.shape) * _ENDS_MM) @ turn
     index = np.rint(places / step).astype(int)
     inside = ((index >= 0) & (index < region.shape)).all(1)
     places, index = places[inside], index[inside]

@@ -157,6 +157,10 @@ class Painter:
         share = torch.zeros(self.values.shape).view(-1)
         ends = torch.as_tensor(pieces, dtype=torch.float32).view(-1, 2, 4)
         widest = ends[..., 3].amax(1).clamp_min(_THIN_VOXELS * self.voxel_mm)
+        reach = (widest + self.margin_mm + 2 * self.voxel_mm)[:, None]  # most pieces are far from a slice
+        first, last = (torch.tensor([float(axis[k]) for axis in self.axes]) for k in (0, -1))
+        near = ((ends[..., :3].amax(1) + reach > first) & (ends[..., :3].amin(1) - reach < last)).all(1)
+        ends, widest = ends[near], widest[near]
         low, high = self._voxels_near(ends[..., :3], widest)
         met = ((high > low).all(1)).nonzero()[:, 0]
         ends, low, high = ends[met], low[met], high[met]
@@ -189,10 +193,10 @@ class Painter:
 
     def _cone_share(self, at: Sequence[Tensor], ends: Tensor) -> Tensor:  # (R, S) each, (R, 2, 4) -> (R, S)
         start, along = ends[:, 0, :, None], (ends[:, 1] - ends[:, 0])[..., None]  # (R, 4, 1)
-        off = torch.stack([p - start[:, k] for k, p in enumerate(at)], 1)  # (R, 3, S)
-        square = (along[:, :3] ** 2).sum(1).clamp_min(1e-6)
-        t = ((off * along[:, :3]).sum(1) / square).clamp_(0, 1)
-        distance = (off - t[:, None] * along[:, :3]).norm(dim=1)
+        x, y, z = (p - start[:, k] for k, p in enumerate(at))
+        dx, dy, dz = along[:, :3].unbind(1)
+        t = ((x * dx).add_(y * dy).add_(z * dz) / (dx * dx + dy * dy + dz * dz).clamp_min(1e-6)).clamp_(0, 1)
+        distance = x.sub_(t * dx).square_().add_(y.sub_(t * dy).square_()).add_(z.sub_(t * dz).square_()).sqrt_()
         radius = start[:, 3] + t * along[:, 3]
         drawn = radius.clamp_min(_THIN_VOXELS * self.voxel_mm)
         return ((drawn - distance) / self.voxel_mm + 0.5).clamp_(0, 1) * (radius / drawn) ** 2
