@@ -18,6 +18,7 @@ from monai.deploy.operators.monai_bundle_inference_operator import (
     MonaiBundleInferenceOperator,
     get_bundle_config,
 )
+from monai.utils import convert_to_tensor
 
 from medsynth_ext.methods.ultrasound_style.inferer import StyleInferer
 
@@ -97,7 +98,9 @@ class BundleOperator(MonaiBundleInferenceOperator):
         if isinstance(self._inferer, StyleInferer):
             # It calls parts of the network that a TorchScript file does not have; these have the file's weights.
             network = self.config.get_parsed_content("network")
-        return decollate_batch(self._inferer(data, network, *args, **kwargs))
+        # The SDK's batch is no collated one: the operations on its image would be taken for those of its samples.
+        result = convert_to_tensor(self._inferer(data, network, *args, **kwargs), track_meta=False)
+        return decollate_batch(result)
 
     def post_process(self, data: Any, *args: Any, preprocessed_inputs: dict, **kwargs: Any) -> dict[str, Any]:
         """What the post-processing makes of the prediction and the image, under the one name of the output."""

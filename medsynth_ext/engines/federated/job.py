@@ -64,6 +64,7 @@ def make_recipe(
         server=FlareServer(output_dir=output_dir, timeout_s=timeout_s),
         client=FlareSite(),
         min_clients=len(sites),
+        sync_task_timeout=timeout_s,  # until all sites have started
     )
     folders = {site: {"dataset_dir": folder, "output_dir": f"{folder}/{SITE_FOLDER}"} for site, folder in sites.items()}
     set_per_site_config(recipe, folders)
