@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
-from monai.data import decollate_batch
+from monai.data import decollate_batch, list_data_collate
 from monai.deploy.core import AppContext, Fragment
 from monai.deploy.core.domain import Image
 from monai.deploy.core.io_type import IOType
@@ -18,7 +18,6 @@ from monai.deploy.operators.monai_bundle_inference_operator import (
     MonaiBundleInferenceOperator,
     get_bundle_config,
 )
-from monai.utils import convert_to_tensor
 
 from medsynth_ext.methods.ultrasound_style.inferer import StyleInferer
 
@@ -98,9 +97,9 @@ class BundleOperator(MonaiBundleInferenceOperator):
         if isinstance(self._inferer, StyleInferer):
             # It calls parts of the network that a TorchScript file does not have; these have the file's weights.
             network = self.config.get_parsed_content("network")
-        # The SDK's batch is no collated one: the operations on its image would be taken for those of its samples.
-        result = convert_to_tensor(self._inferer(data, network, *args, **kwargs), track_meta=False)
-        return decollate_batch(result)
+        # The SDK adds the axis of the batch alone; collated, the metadata and operations are those of a sample, too.
+        batch = list_data_collate([data[0]])
+        return decollate_batch(self._inferer(batch, network, *args, **kwargs))
 
     def post_process(self, data: Any, *args: Any, preprocessed_inputs: dict, **kwargs: Any) -> dict[str, Any]:
         """What the post-processing makes of the prediction and the image, under the one name of the output."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medsynth_ext.engines import StepTrainer, SupervisedStep
-from medsynth_ext.engines.processes import rank_and_world
+from medsynth_ext.engines.processes import gather_batch, rank_and_world
 from medsynth_ext.losses.gaussian_kl import gaussian_kl
 from medsynth_ext.methods.ultrasound_style.network import StyleTransferNetwork, StyleVAE
 from medsynth_ext.networks.gaussian_codes import draw_codes
@@ -112,6 +112,7 @@ class StyleTransferStep:
         with torch.no_grad():
             for i, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
                 scalars[f"kl_{i + 1}"] = gaussian_kl(mean, deviation)
-            spread = torch.cat([mean.mean((2, 3)).std(0, correction=0) for mean in means])
+            codes = gather_batch(torch.cat([mean.mean((2, 3)) for mean in means], dim=1))  # (B of all processes, K)
+            spread = codes.std(0, correction=0)
             scalars["used_codes"] = (spread > 0.1).float().mean()
         return {**scalars, "image": content, "style_image": style, "pred": pred.detach()}
