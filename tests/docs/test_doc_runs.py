@@ -1,4 +1,5 @@
-"""The first command of every bundle's page, and that of README.md, run as they are written there, on tiny scans."""
+"""Commands of pages, run as they are written there: the first of every bundle's page and of README.md, on tiny scans,
+and those that make phantoms, with fewer and smaller ones than they would make."""
 
 from __future__ import annotations
 
@@ -12,12 +13,27 @@ from typing import Any
 
 import pytest
 from bundle_workflows import load_tiny, one_thread
-from doc_commands import options_of
+from doc_commands import load_config, options_of
 from doc_pages import ROOT, Command, bundle_of, name, pages, shell_commands
 from monai.bundle import run
 
 # The names that pages give to what is the reader's: a folder of scans, and one for results.
 SCANS, RESULTS = {"DIR", "SCANS"}, {"OUT", "RESULTS"}
+
+# What makes the phantoms of a bundle's page few and small.
+FEW: dict[str, dict[str, Any]] = {
+    "adaptor_relation_heatmap_detection": {"sim": 1, "intraop": 1, "frames": 1},
+    "adaptor_suture_heatmap_detection": {"sim": 1, "intraop": 1, "frames": 1},
+    "fbpaug_ct_segmentation": {"cases": 1, "slices": 1, "size": 48, "views": 24},
+    "fedsim_cardiac_ct_synthesis": {"cases": 1, "labelled": 1},
+    "fewshot_dag_landmark_localization": {"labelled": 2, "unlabelled": 1, "size": 48},
+    "frequency_supervised_mr_to_ct": {"cases": 1, "size": 24},
+    "oneshot_landmark_detection": {"cases": 1, "size": [64, 64, 64]},
+    "semipaired_mr_ct_translation": {"mr": 1, "ct": 1, "truth": 1, "size": 32, "slices": 1, "views": 24},
+    "shape_consistent_ct_mr_translation": {"ct": 1, "mr": 1, "views": 24},
+    "synthseg_heart_segmentation": {"cases": 1, "size": 32},
+    "ultrasound_variational_style_transfer": {"count": 6, "size": [48, 48]},
+}
 
 
 def inference(page: Path) -> Command:
@@ -61,6 +77,24 @@ def test_the_first_command_of_a_bundle_runs_as_written(page, tmp_path, monkeypat
         run(**values_of(words[4:]), logging_file=False, device="cpu")
     assert [path for path in results.iterdir() if path.name.startswith("one")]
     assert sorted(command.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("bundle", FEW)
+def test_the_phantoms_of_a_bundle_are_made_as_written(bundle, tmp_path, monkeypatch) -> None:
+    page = ROOT / "bundles" / bundle / "docs/README.md"
+    command = next(c for c in shell_commands(page) if "configs/phantoms.json" in c.words)
+    values = values_of(list(command.words[4:]))
+    parser = load_config((command.folder / values["config_file"],))
+    assert FEW[bundle].keys() <= parser.get().keys()
+    monkeypatch.chdir(command.folder)
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run(**{**values, **FEW[bundle], "output_dir": str(tmp_path / values["output_dir"])}, logging_file=False)
+    assert [path for path in (tmp_path / values["output_dir"]).rglob("*") if path.suffix in (".gz", ".png")]
+
+
+def test_every_bundle_with_phantoms_is_among_them() -> None:
+    assert {path.parents[1].name for path in ROOT.glob("bundles/*/configs/phantoms.json")} == FEW.keys()
 
 
 def test_the_command_of_the_readme_runs_as_written(tmp_path: Path) -> None:

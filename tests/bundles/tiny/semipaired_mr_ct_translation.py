@@ -21,7 +21,8 @@ def train(folder: Path) -> dict[str, Any]:
 
 def distributed(folder: Path) -> dict[str, Any]:
     """What changes for the comparison of two processes with one: a level with dropout, and two cases to validate."""
-    return {"samples_per_epoch": 8, "epochs": 2, "val_pairs": 2, "num_downs": 5, "dropout": 0.5}
+    deeper = {"num_downs": 6, "dropout": 0.5, "slice_size": [2 * SIZE, 2 * SIZE], "crop": [2 * SIZE, 2 * SIZE]}
+    return {"samples_per_epoch": 8, "epochs": 2, "val_pairs": 2, **deeper}
 
 
 def evaluate(folder: Path, trained: Path) -> dict[str, Any]:
