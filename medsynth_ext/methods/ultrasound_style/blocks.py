@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import Tensor, nn
 
-__all__ = ["NORMS", "ConvBlock", "glorot_uniform", "make_norm"]
+__all__ = ["NORMS", "PADDING", "ConvBlock", "glorot_uniform", "make_norm"]
 
+PADDING: Final = "replicate"  # of all convolutions; reflection, as published, needs more than one pixel
 NORMS = ("batch", "instance")
 
 
@@ -21,13 +24,21 @@ def make_norm(kind: str, channels: int) -> nn.Module:
 
 
 class ConvBlock(nn.Module):
-    """Twice: 3x3 convolution, norm, swish."""
+    """Twice: 3x3 convolution, norm, swish.
+
+    Border values go on outside (Huang and Belongie, ICCV 2017, reflect): behind AdaIN a channel's mean is far from
+    zero, and zeros around it would be an edge that depends on the style.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, norm: str = "batch") -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
-            layers += [nn.Conv2d(channels, out_channels, 3, padding=1), make_norm(norm, out_channels), nn.SiLU()]
+            layers += [
+                nn.Conv2d(channels, out_channels, 3, padding=1, padding_mode=PADDING),
+                make_norm(norm, out_channels),
+                nn.SiLU(),
+            ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medsynth_ext.methods.ultrasound_style.blocks import ConvBlock
+from medsynth_ext.methods.ultrasound_style.blocks import PADDING, ConvBlock
 from medsynth_ext.networks.adain import adain
 
 __all__ = ["ADAIN_PLACES", "Decoder"]
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
         self.on_levels, self.on_skips = adain_on == "decoder", adain_on == "skip"
         self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i in range(len(features) - 2, -1, -1):
-            self.ups.append(nn.Conv2d(features[i + 1], features[i], 2, padding="same"))
+            self.ups.append(nn.Conv2d(features[i + 1], features[i], 2, padding="same", padding_mode=PADDING))
             self.blocks.append(ConvBlock(2 * features[i], features[i], norm=norm))
         self.out = nn.Conv2d(features[0], out_channels, 1)
 

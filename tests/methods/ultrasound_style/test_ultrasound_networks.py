@@ -56,6 +56,14 @@ def test_images_of_several_sizes_and_styles_of_others(latent, place):
 
 
 @pytest.mark.parametrize("place", ["decoder", "skip"])
+def test_a_frame_of_one_grey_gets_no_rim_in_any_style(place):
+    styles = torch.rand(3, 1, 32, 32) * torch.tensor([0.3, 0.6, 1.0]).view(3, 1, 1, 1)
+    made = network(adain_on=place)(torch.full((3, 1, 32, 32), 0.7), styles)
+    inside = made[:, :, 12:20, 12:20].mean((2, 3), keepdim=True)
+    assert torch.allclose(made, inside.expand_as(made), atol=1e-3)
+
+
+@pytest.mark.parametrize("place", ["decoder", "skip"])
 def test_style_reaches_the_output_through_statistics_alone(place):
     decoder = Decoder(1, (4, 8), adain_on=place).eval()
     content = [torch.rand(1, 4, 16, 16), torch.rand(1, 8, 8, 8)]

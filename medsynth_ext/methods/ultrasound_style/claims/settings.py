@@ -62,8 +62,10 @@ class Settings(StudySettings):
         sampling: factor on the codes' deviations.
         batch_size: of all trainings.
         learning_rate: of the transfers.
-        content_steps: of the first stage.
+        content_steps: of the content encoder's own stage.
+        style_steps: of the style encoder's.
         transfer_steps: of the transfer and of the deterministic one.
+        ema_decay: of the average of both transfers' weights.
         judge_steps: of machine classifier and segmenter of all machines.
         unet: widths of all segmenters.
         segmentation_steps: of each segmenter.
@@ -97,7 +99,9 @@ class Settings(StudySettings):
     batch_size: int
     learning_rate: float
     content_steps: int
+    style_steps: int
     transfer_steps: int
+    ema_decay: float
     judge_steps: int
     unet: tuple[int, ...]
     segmentation_steps: int

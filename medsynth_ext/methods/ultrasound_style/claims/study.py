@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medsynth_ext.claims import Arm, Claim, Progress, SettingsStudy
 from medsynth_ext.data.files import replacing
+from medsynth_ext.handlers.ema import EMA
 from medsynth_ext.handlers.weights import load_weights
 from medsynth_ext.methods.ultrasound_style.baseline import AdaINStep, AdaINTransfer
 from medsynth_ext.methods.ultrasound_style.claims.frames import Frames, cached_frames
@@ -26,9 +27,9 @@ from medsynth_ext.methods.ultrasound_style.claims.training import (
     segmenter,
     train_segmenter,
 )
-from medsynth_ext.methods.ultrasound_style.losses import StyleTransferLoss
-from medsynth_ext.methods.ultrasound_style.network import ContentUNet, StyleTransferNetwork
-from medsynth_ext.methods.ultrasound_style.step import ReconstructionStep, StyleTransferStep
+from medsynth_ext.methods.ultrasound_style.losses import StyleTransferLoss, StyleVAELoss
+from medsynth_ext.methods.ultrasound_style.network import ContentUNet, StyleTransferNetwork, StyleVAE
+from medsynth_ext.methods.ultrasound_style.step import ReconstructionStep, StyleTransferStep, StyleVAEStep
 from medsynth_ext.methods.ultrasound_style.styles import StyleSource
 from medsynth_ext.networks import FeatureNetwork
 from medsynth_ext.phantoms.ultrasound_anatomy import CONTENTS
@@ -160,16 +161,26 @@ class UltrasoundStyleStudy(SettingsStudy[Settings]):
         train_segmenter(judges["masks"], frames, None, augmented=False, **options)
         return judges
 
-    def _train_transfer(self, seed: int, data: Path, progress: Progress) -> StyleTransferNetwork:
+    def _train_encoders(self, network: StyleTransferNetwork, seed: int, images: Tensor, progress: Progress) -> None:
+        """The first stages: both encoders learn in networks that give frames back."""
+        s = self.settings
+        options: dict[str, Any] = {"batch_size": s.batch_size, "seed": seed, "keys": ("image",), "progress": progress}
+        content = ContentUNet(1, s.features).to(self.device)
+        optimizer = torch.optim.Adam(content.parameters(), s.learning_rate)
+        step: Any = ReconstructionStep(content, nn.MSELoss(), optimizer, seed=seed)
+        run_step(step, images, steps=s.content_steps, **options)
+        network.content_encoder.load_state_dict(content.content_encoder.state_dict())
+        style = StyleVAE(1, s.features).to(self.device)
+        optimizer = torch.optim.Adam(style.parameters(), s.learning_rate)
+        step = StyleVAEStep(style, StyleVAELoss(), optimizer, seed=seed, sampling=s.sampling)
+        run_step(step, images, steps=s.style_steps, **options)
+        network.style_encoder.load_state_dict(style.style_encoder.state_dict())
+
+    def _train_transfer(self, seed: int, data: Path, progress: Progress) -> nn.Module:
         s, images = self.settings, self.frames("pool", data, progress).images
         torch.manual_seed(seed)
         network = self._transfer()
-        first = ContentUNet(1, s.features).to(self.device)
-        options: dict[str, Any] = {"batch_size": s.batch_size, "seed": seed, "progress": progress}
-        optimizer = torch.optim.Adam(first.parameters(), s.learning_rate)
-        step: Any = ReconstructionStep(first, nn.MSELoss(), optimizer, seed=seed)
-        run_step(step, images, steps=s.content_steps, keys=("image",), **options)
-        network.content_encoder.load_state_dict(first.content_encoder.state_dict())
+        self._train_encoders(network, seed, images, progress)
         loss = StyleTransferLoss(
             self._features(),
             content_weights=s.content_weights,
@@ -181,17 +192,22 @@ class UltrasoundStyleStudy(SettingsStudy[Settings]):
         )
         optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
         step = StyleTransferStep(network, loss, optimizer, seed=seed, sampling=s.sampling)
-        run_step(step, images, steps=s.transfer_steps, keys=("a", "b"), **options)
-        return network
+        return self._train_pairs(network, step, images, seed, progress)
 
-    def _train_adain(self, seed: int, data: Path, progress: Progress) -> AdaINTransfer:
+    def _train_adain(self, seed: int, data: Path, progress: Progress) -> nn.Module:
         s, images = self.settings, self.frames("pool", data, progress).images
         torch.manual_seed(seed)
         network = self._adain()
         step = AdaINStep(network, torch.optim.Adam(network.decoder.parameters(), s.learning_rate))
-        options: dict[str, Any] = {"batch_size": s.batch_size, "seed": seed, "progress": progress}
+        return self._train_pairs(network, step, images, seed, progress)
+
+    def _train_pairs(self, network: nn.Module, step: Any, images: Tensor, seed: int, progress: Progress) -> nn.Module:
+        """Run a transfer's step on pairs of frames; the average of its weights, as the bundle writes them."""
+        s = self.settings
+        ema = EMA(network, decay=s.ema_decay)
+        options: dict[str, Any] = {"batch_size": s.batch_size, "seed": seed, "progress": progress, "ema": ema}
         run_step(step, images, steps=s.transfer_steps, keys=("a", "b"), **options)
-        return network
+        return ema.network
 
     # Arms
 

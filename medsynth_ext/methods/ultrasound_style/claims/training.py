@@ -18,6 +18,7 @@ from monai.transforms import Compose, RandAdjustContrastd, RandFlipd, RandGaussi
 from torch import Tensor, nn
 
 from medsynth_ext.claims import Progress
+from medsynth_ext.handlers.ema import EMA
 from medsynth_ext.methods.ultrasound_style.claims.frames import Frames
 from medsynth_ext.networks import FeatureClassifier, FeatureNetwork
 
@@ -52,13 +53,16 @@ def run_step(
     seed: int,
     keys: tuple[str, ...],
     progress: Progress,
+    ema: EMA | None = None,
 ) -> None:
-    """Run a step of the method on random frames of a pool, drawn anew for every key."""
+    """Run a step of the method on random frames of a pool, drawn anew for every key; ``ema`` follows every update."""
     rng = np.random.default_rng([seed, 77])
     loop = _Loop(images.device)
     for n in range(steps):
         loop.state.iteration = n + 1
         out = step(loop, {key: images[rng.integers(len(images), size=batch_size)] for key in keys})
+        if ema is not None:
+            ema.update()
         if n % 10 == 9:
             progress((n + 1) / steps, f"step {n + 1}, loss {float(out['loss']):.3f}")
 
