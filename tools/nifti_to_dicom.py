@@ -32,7 +32,7 @@ def write_series(
     positions: Sequence[Sequence[float]] | None = None,
     names: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Slices of the last axis as files of 16 bits with a sign.
+    """Slices of the last axis as files of 16 bits, with a sign unless that does not hold the largest value.
 
     The first two columns of the affine must be at right angles; the third may be oblique, which is a tilted gantry.
 
@@ -48,6 +48,9 @@ def write_series(
 
     Returns:
         The files, in the order of the last axis.
+
+    Raises:
+        ValueError: for values that do not fit into 16 bits.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +58,14 @@ def write_series(
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     places = np.asarray(positions) * [-1, -1, 1] if positions is not None else None
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    stored = np.round((voxels.astype(np.float64) - intercept) / slope)
+    least, most = float(stored.min()), float(stored.max())
+    kind = np.dtype(np.uint16 if least >= 0 and most > np.iinfo(np.int16).max else np.int16)
+    if not (np.iinfo(kind).min <= least and most <= np.iinfo(kind).max):
+        raise ValueError(f"stored values must fit into 16 bits, got {least:g} to {most:g}; a larger slope is needed")
     files = []
     for k in range(voxels.shape[2]):
-        dataset = _slice(np.round((voxels[:, :, k].T - intercept) / slope).astype(np.int16), modality)
+        dataset = _slice(stored[:, :, k].T.astype(kind), modality)
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = study, series, frame
         dataset.InstanceNumber = k + 1
         place = lps[:3] @ [0, 0, k, 1] if places is None else places[k]
@@ -70,7 +78,7 @@ def write_series(
     return files
 
 
-def _slice(pixels: np.ndarray, modality: str) -> Any:  # (rows, columns) int16
+def _slice(pixels: np.ndarray, modality: str) -> Any:  # (rows, columns) int16 or uint16
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = _CLASSES[modality]
     meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -85,7 +93,8 @@ def _slice(pixels: np.ndarray, modality: str) -> Any:  # (rows, columns) int16
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
     dataset.PixelData = np.ascontiguousarray(pixels).tobytes()
     return dataset
 
