@@ -104,6 +104,14 @@ def test_numbers_without_a_sign_and_with_12_bits_are_right(tmp_path):
     assert np.array_equal(read_series(tmp_path).voxels, voxels - 1024)
 
 
+def test_sixteen_bits_without_a_sign_are_written_and_read_and_more_are_refused(tmp_path):
+    voxels = np.arange(24.0).reshape(2, 3, 4) * 65535 / 23
+    write_series(tmp_path / "a", voxels.round(), np.eye(4))
+    assert np.array_equal(read_series(tmp_path / "a").voxels, voxels.round())
+    with pytest.raises(ValueError, match="must fit into 16 bits, got 0 to 131070"):
+        write_series(tmp_path / "b", 2 * voxels, np.eye(4))
+
+
 @pytest.mark.parametrize("name", ["axial", "oblique"])
 def test_a_tilted_gantry_is_corrected_and_said(tmp_path, name):
     affine = grid(name)
