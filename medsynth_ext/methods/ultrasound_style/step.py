@@ -112,7 +112,6 @@ class StyleTransferStep:
         with torch.no_grad():
             for i, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
                 scalars[f"kl_{i + 1}"] = gaussian_kl(mean, deviation)
-            codes = gather_batch(torch.cat([mean.mean((2, 3)) for mean in means], dim=1))  # (B of all processes, K)
-            spread = codes.std(0, correction=0)
-            scalars["used_codes"] = (spread > 0.1).float().mean()
+            centres = gather_batch(torch.cat([mean.mean((2, 3)) for mean in means], dim=1))  # (B of all processes, K)
+            scalars["used_codes"] = (centres.std(0, correction=0) > 0.1).float().mean()
         return {**scalars, "image": content, "style_image": style, "pred": pred.detach()}
