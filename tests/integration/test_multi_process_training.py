@@ -45,6 +45,29 @@ def test_a_judge_of_bands_compares_with_the_average_over_all_processes(tmp_path)
     assert max(found) < RELATIVE
 
 
+@pytest.mark.parametrize(
+    ("name", "overlay", "more"),
+    [
+        ("semipaired_mr_ct_translation", "cyclegan.json", {}),
+        ("semipaired_mr_ct_translation", "pix2pix.json", {}),
+        ("semipaired_mr_ct_translation", "pix2pixhd.json", {"blocks": 1, "downsamplings": 2}),
+        ("frequency_supervised_mr_to_ct", "gan.json", {"warm_up_share": 0.0}),
+        (
+            "fewshot_dag_landmark_localization",
+            "train_semi.json",
+            {"init_weights": None, "max_initial_error": 10.0, "unlabelled_ratio": 1},
+        ),
+    ],
+)
+def test_further_trainings_of_a_bundle_learn_the_same_in_two_processes(name, overlay, more, tmp_path):
+    (bundle,) = (path for path in find_bundles() if path.name == name)
+    one, two = train_with_one_and_two(bundle, tmp_path, overlay, **more)
+    found = differences(one, two)
+    assert found[0] < FIRST
+    assert max(found) < RELATIVE
+    assert len({row["loss"] for row in one.rows}) == len(one.rows)
+
+
 def test_one_validation_case_serves_two_processes(tmp_path):
     (bundle,) = (path for path in find_bundles() if path.name == "fedsim_cardiac_ct_synthesis")
     one, two = train_with_one_and_two(bundle, tmp_path, val_pairs=1)
