@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import resource
 import shutil
 import warnings
@@ -56,7 +57,8 @@ def segment(scans, out, *, network=None, **options) -> None:
     options = {"network_def": TINY_DEF, "spacing_mm": 6.0, "save_overlay": False, "load_pretrain": False} | options
     if network is not None:
         options["network"] = "$" + f"{network.__module__}.{network.__name__}()"
-        options["imports"] = [f"$import {network.__module__}"]
+        own = json.loads((BUNDLE / "configs" / "inference.json").read_text())["imports"]
+        options["imports"] = [*own, f"$import {network.__module__}"]
     workflow(dataset_dir=str(scans), output_dir=str(out), **options).run()
 
 
