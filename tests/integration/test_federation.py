@@ -95,7 +95,7 @@ def in_process(folder: Path, **settings) -> FederatedServer:
 def test_killed_site_is_restarted_and_the_model_is_that_of_an_undisturbed_run(tmp_path, monkeypatch, work):
     """Where everybody waits for the killed site, not a bit differs."""
     monkeypatch.syspath_prepend(str(TESTS / "engines"))
-    job = start(tmp_path)
+    job = start(tmp_path, "--set", "pause_s=0.1")  # slow enough to be killed in between
     pid_file = tmp_path / "south/federation/site.pid"
     wait_for(job, tmp_path, lambda: sent(tmp_path, "south") >= (15 if work == "shared" else 40))
     first = int(pid_file.read_text())
