@@ -52,8 +52,7 @@ def hip_phantom(
         ValueError: when a landmark falls outside of the field of view.
     """
     rng = np.random.default_rng([seed, 1802])
-    first = [-(n - 1) / 2 * spacing_mm for n in size]
-    grid = Grid((first[0], first[1], first[2]), (size[0], size[1], size[2]), spacing_mm)
+    grid = Grid.centred(size, spacing_mm)
     posed = PosedAnatomy(grid, rng, hip_ranges() if ranges is None else ranges)
     drawn = draw_femur(rng, neck_deg=float(rng.normal(127, 4)), implant=False)
     femur = drawn.moved(_TO_RAS, _MIDDLE)

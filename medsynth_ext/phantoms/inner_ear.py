@@ -59,8 +59,7 @@ def inner_ear_phantom(
         ValueError: when a landmark falls outside of the field of view.
     """
     rng = np.random.default_rng([seed, 1801])
-    first = [-(n - 1) / 2 * spacing_mm for n in size]
-    grid = Grid((first[0], first[1], first[2]), (size[0], size[1], size[2]), spacing_mm)
+    grid = Grid.centred(size, spacing_mm)
     posed = PosedAnatomy(grid, rng, PoseRanges() if ranges is None else ranges)
     landmarks = posed.carry(inner_ear_landmarks())
     check_in_view(landmarks, LANDMARK_NAMES, grid, seed)

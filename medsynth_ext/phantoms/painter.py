@@ -29,10 +29,11 @@ class Grid:
     spacing_mm: float
 
     @classmethod
-    def centred(cls, size: int, spacing_mm: float) -> Grid:
-        """A cube of ``size`` voxels around the origin."""
-        first = -(size - 1) / 2 * spacing_mm
-        return cls((first, first, first), (size, size, size), spacing_mm)
+    def centred(cls, size: int | Sequence[int], spacing_mm: float) -> Grid:
+        """A grid around the origin: voxels along each axis, or the edge of a cube."""
+        shape = (size, size, size) if isinstance(size, int) else (size[0], size[1], size[2])
+        x, y, z = (-(n - 1) / 2 * spacing_mm for n in shape)
+        return cls((x, y, z), shape, spacing_mm)
 
     def grown(self, low: Sequence[int], high: Sequence[int]) -> Grid:
         """With further voxels before the first (``low``) and after the last (``high``) along each axis."""

@@ -45,7 +45,7 @@ def make_recipe(
         output_dir: folder of the server's results, as it is called there.
         work: folder for the job's files, needed until the job was exported or run.
         name: of the job.
-        timeout_s: how long one answer of a site may take.
+        timeout_s: how long one answer of a site may take, and how long all sites may take to start.
 
     Raises:
         FileNotFoundError: for a file of ``federation#files`` that is not there.
@@ -64,7 +64,7 @@ def make_recipe(
         server=FlareServer(output_dir=output_dir, timeout_s=timeout_s),
         client=FlareSite(),
         min_clients=len(sites),
-        sync_task_timeout=timeout_s,  # until all sites have started
+        sync_task_timeout=timeout_s,
     )
     folders = {site: {"dataset_dir": folder, "output_dir": f"{folder}/{SITE_FOLDER}"} for site, folder in sites.items()}
     set_per_site_config(recipe, folders)
@@ -116,7 +116,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--site", action="append", type=_pair, required=True, help="NAME=FOLDER of a site's data")
     parser.add_argument("--output_dir", required=True, help="folder of the server's results")
     parser.add_argument("--set", action="append", type=_setting, default=[], help="ID=VALUE of the config, as JSON")
-    parser.add_argument("--timeout_s", type=float, default=600.0, help="how long one answer of a site may take")
+    parser.add_argument("--timeout_s", type=float, default=600.0, help="how long an answer, or the start, of a site may take")
     return parser.parse_args(arguments)
 
 
