@@ -116,7 +116,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--site", action="append", type=_pair, required=True, help="NAME=FOLDER of a site's data")
     parser.add_argument("--output_dir", required=True, help="folder of the server's results")
     parser.add_argument("--set", action="append", type=_setting, default=[], help="ID=VALUE of the config, as JSON")
-    parser.add_argument("--timeout_s", type=float, default=600.0, help="how long an answer, or the start, of a site may take")
+    parser.add_argument(
+        "--timeout_s", type=float, default=600.0, help="how long an answer, or the start, of a site may take"
+    )
     return parser.parse_args(arguments)
 
 
