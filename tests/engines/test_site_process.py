@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def site(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_process_that_is_killed_is_started_again_and_goes_on(tmp_path, site):
+@pytest.mark.parametrize("when", ["while asked", "before"])
+def test_process_that_is_killed_is_started_again_and_goes_on(tmp_path, site, when):
     state = {"matrix": torch.zeros(3, 2)}
 
     def step(number: int) -> bytes:
@@ -52,7 +54,11 @@ def test_process_that_is_killed_is_started_again_and_goes_on(tmp_path, site):
     site.wait_s = 5.0
     assert set(unpack(patient(site, step(1)))["gradients"]) == {"matrix"}
     first = int((tmp_path / "site.pid").read_text())
-    os.kill(first, signal.SIGKILL)
+    os.kill(first, signal.SIGSTOP if when == "while asked" else signal.SIGKILL)
+    if when == "while asked":
+        threading.Timer(0.5, os.kill, (first, signal.SIGKILL)).start()
+    else:
+        site.process.wait()
     with pytest.raises(SiteProcessError, match=r"died \(signal 9\) and is started again"):
         site.ask(step(2))
     assert unpack(patient(site, step(2)))["number"] == 2

@@ -72,6 +72,8 @@ class SiteProcess:
             SiteProcessError: when the process is starting or has died.
         """
         with self.lock:
+            if self.process is not None and self.process.poll() is not None:
+                raise SiteProcessError(self._died())
             self.start()
             assert self.connection is not None
             try:
