@@ -105,11 +105,19 @@ class LabelServer:
         body, kind = multipart({"params": json.dumps({"device": "cpu", **params})}, upload)
         return self._ask(urllib.request.Request(self._url(f"/infer/{model}?{query}"), body, {"Content-Type": kind}))
 
-    def train(self, model: str, **params: Any) -> Answer:
-        """Train a model on the images of the studies that have labels, and wait for it."""
+    def train(self, model: str, *, wait: bool = True, **params: Any) -> Answer:
+        """Train a model on the images of the studies that have labels; without ``wait``, in the background."""
         body = json.dumps({"device": "cpu", "multi_gpu": False, **params}).encode()
-        url = self._url(f"/train/{model}?run_sync=true")
+        url = self._url(f"/train/{model}" + ("?run_sync=true" if wait else ""))
         return self._ask(urllib.request.Request(url, body, {"Content-Type": "application/json"}))
+
+    def trained(self, *, patience_s: float = 600.0) -> dict[str, Any]:
+        """The last training that was started in the background, as the server reports it when it has ended."""
+        until = time.monotonic() + patience_s
+        while (task := self.get("/train/").json)["status"] in ("SUBMITTED", "RUNNING"):
+            assert time.monotonic() < until, task
+            time.sleep(0.5)
+        return task
 
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"

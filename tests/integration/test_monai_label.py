@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import monai.bundle
@@ -176,13 +178,14 @@ def labelled(folder: Path) -> list[tuple[Path, Path]]:
     return [(path, path) for path in sorted(folder.rglob("*.nii.gz"))]
 
 
-@pytest.mark.parametrize("name", SEGMENTATIONS)
-def test_training_on_labels_gives_new_weights_that_are_used(drawn, tmp_path, name):
+@contextmanager
+def training_server(name: str, drawn: dict, folder: Path) -> Iterator[LabelServer]:
+    """A server of one bundle with tiny settings, labelled images to learn from, and one called ``unseen``."""
     if not (ENVIRONMENT / "bin/monailabel").is_file():
         pytest.skip(f"{ENVIRONMENT} has no MONAI Label: make integration")
-    server = LabelServer(ENVIRONMENT, tmp_path / "label", [BUNDLES / name])
-    settings = load_tiny(name).train(tmp_path / "data")
-    for image, label in labelled(tmp_path / "data"):
+    server = LabelServer(ENVIRONMENT, folder / "label", [BUNDLES / name])
+    settings = load_tiny(name).train(folder / "data")
+    for image, label in labelled(folder / "data"):
         submit(server, image, label)
     shutil.copyfile(drawn[name][0], server.studies / "unseen.nii.gz")
     server.start()
@@ -192,6 +195,14 @@ def test_training_on_labels_gives_new_weights_that_are_used(drawn, tmp_path, nam
         kept = settings.keys() - {"dataset_dir", "epochs", "features", "levels"}  # the network stays what it is
         small = {key: settings[key] for key in kept} | ({"crop_size": [32, 32, 32]} if "crop_size" in kept else {})
         config.write_text(json.dumps(train | small))
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("name", SEGMENTATIONS)
+def test_training_on_labels_gives_new_weights_that_are_used(drawn, tmp_path, name):
+    with training_server(name, drawn, tmp_path) as server:
         weights = server.model(name) / "models/model.pt"
         before = torch.load(weights)
         first = image_of(server.infer(name, "unseen", output="image"), tmp_path).get_fdata()
@@ -208,8 +219,28 @@ def test_training_on_labels_gives_new_weights_that_are_used(drawn, tmp_path, nam
         assert float((after[key].float() - before[key].float()).norm()) < 0.7 * float(before[key].float().norm())
         second = image_of(server.infer(name, "unseen", output="image"), tmp_path).get_fdata()
         assert not np.array_equal(first, second)
-    finally:
-        server.stop()
+
+
+def test_training_in_the_background_answers_at_once_and_ends_with_weights_that_are_used(drawn, tmp_path):
+    name = "fbpaug_ct_segmentation"
+    with training_server(name, drawn, tmp_path) as server:
+        weights = server.model(name) / "models/model.pt"
+        before = weights.read_bytes()
+        first = image_of(server.infer(name, "unseen", output="image"), tmp_path).get_fdata()
+        answer = server.train(name, wait=False, max_epochs=1, val_split=0.25)
+        assert answer.status == 200, answer.body
+        assert answer.json["status"] in ("SUBMITTED", "RUNNING")
+        assert weights.read_bytes() == before
+        task = server.trained()
+        assert task["status"] == "DONE", task["details"]
+        assert weights.read_bytes() != before
+        second = image_of(server.infer(name, "unseen", output="image"), tmp_path).get_fdata()
+        assert not np.array_equal(first, second)
+        shutil.rmtree(server.studies / "labels")
+        server.train(name, wait=False, max_epochs=1, val_split=0.25)
+        task = server.trained()
+        assert task["status"] == "ERROR"
+        assert any("no image of the studies has one" in line for line in task["details"]), task["details"]
 
 
 def detail(answer: Answer) -> str:
