@@ -26,6 +26,7 @@ def write_likeness(
     found: str | Path,
     real: str | Path,
     preparation: Transform,
+    found_preparation: Transform | None = None,
     features: Callable[[Tensor], Any],
     device: str | torch.device,
     subset_size: int = 1000,
@@ -38,6 +39,7 @@ def write_likeness(
         found: folder of translated scans.
         real: folder of real ones.
         preparation: from ``{"image": path}`` to a volume (1, H, W, D) in [-1, 1].
+        found_preparation: the same for translated scans, when it differs.
         features: the extractor, see :func:`medsynth_ext.metrics.fid.feature_vectors`.
         device: where it runs.
         subset_size: greatest size of KID's subsets; no more than half of the smaller set.
@@ -46,10 +48,10 @@ def write_likeness(
     if isinstance(features, nn.Module):
         features = features.to(device).eval()
     sets = []
-    for folder in (found, real):
+    for folder, prepare in ((found, found_preparation or preparation), (real, preparation)):
         parts = []
         for scan in tqdm(find_scans(folder), desc=f"looking at {Path(folder).name}", leave=False):
-            volume = torch.as_tensor(np.asarray(preparation({"image": str(scan)})["image"]))  # (1, H, W, D)
+            volume = torch.as_tensor(np.asarray(prepare({"image": str(scan)})["image"]))  # (1, H, W, D)
             slices = volume.movedim(-1, 0).float().to(device)
             parts.append(feature_vectors(features, list(slices.split(batch_size))))
         sets.append(torch.cat(parts))

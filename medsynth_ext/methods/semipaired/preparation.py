@@ -39,6 +39,7 @@ class ScanPreparation(Compose):
         spacing_mm: of pixels in the axial plane; slices stay as they are.
         percentiles: of MR, to -1 and 1.
         window_hu: of CT, to -1 and 1.
+        check_units: whether keys of CT are checked; a translation is CT however poor it is.
         slice_size: crop or pad slices to this size; ``None`` leaves it.
         multiple: pad slices to multiples of this.
     """
@@ -51,6 +52,7 @@ class ScanPreparation(Compose):
         spacing_mm: float,
         percentiles: Sequence[float],
         window_hu: Sequence[float],
+        check_units: bool = True,
         slice_size: Sequence[int] | None = None,
         multiple: int = 1,
     ) -> None:
@@ -59,7 +61,7 @@ class ScanPreparation(Compose):
             LoadImaged(keys, reader=ScanReader),
             EnsureChannelFirstd(keys),
             *([CheckModalityd(mr, "MR")] if mr else []),
-            *([CheckCTd(ct)] if ct else []),
+            *([CheckCTd(ct)] if ct and check_units else []),
             *([CheckSameGridd(keys)] if len(keys) > 1 else []),
             Orientationd(keys, axcodes="PLS", labels=None),
             ScanSpacingd(keys, pixdim=(spacing_mm, spacing_mm, -1.0), mode="bilinear", padding_mode="border"),

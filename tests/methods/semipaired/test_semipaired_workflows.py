@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,23 @@ def test_pictures_and_likeness_of_a_translation(settings: dict[str, Any], tiny: 
     figures = json.loads((tmp_path / "out" / "likeness.json").read_text())
     assert figures["slices"] == {"found": 3, "real": 6}
     assert np.isfinite([figures["fid"], figures["kid"]]).all()
+
+
+def test_likeness_judges_translations_without_air_and_refuses_such_real_ct(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    real = Path(settings["dataset_dir"]) / "ct"
+    poor = tmp_path / "poor"
+    poor.mkdir()
+    for path in sorted(real.glob("*.nii.gz")):
+        scan = nib.load(path)
+        nib.save(nib.Nifti1Image(np.clip(scan.get_fdata(), -300, None).astype(np.int16), scan.affine), poor / path.name)
+    sizes = {"spacing_mm": settings["spacing_mm"], "slice_size": settings["slice_size"], "output_dir": str(tmp_path)}
+    run_workflow(BUNDLE, "compare.json", kind=None, found_dir=str(poor), real_dir=str(real), **sizes)
+    assert json.loads((tmp_path / "likeness.json").read_text())["fid"] > 0
+    with pytest.raises(RuntimeError) as error:
+        run_workflow(BUNDLE, "compare.json", kind=None, found_dir=str(real), real_dir=str(poor), **sizes)
+    assert "must be CT in HU with air" in "".join(traceback.format_exception(error.value))
 
 
 @pytest.mark.slow
