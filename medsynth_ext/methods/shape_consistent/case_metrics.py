@@ -6,15 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
+from monai.transforms import EnsureChannelFirstd, LoadImaged
 
+from medsynth_ext.data import ScanReader
 from medsynth_ext.data.files import check_writable, write_json
 from medsynth_ext.data.scans import SCAN_SUFFIXES, ScanError, scan_name
+from medsynth_ext.transforms import CheckSameGridd
 
 __all__ = ["CaseMetrics"]
 
@@ -28,13 +28,18 @@ class CaseMetrics:
         classes: background included.
 
     Raises:
-        ScanError: for a scan without a label map, or one of another size.
+        ScanError: for a scan without a label map, one on another grid, or one with other labels.
     """
 
     def __init__(self, labels_dir: str | os.PathLike, output_dir: str | os.PathLike, *, classes: int) -> None:
         self.labels_dir = Path(labels_dir)
         self.output_dir = Path(output_dir)
         self.classes = classes
+        self.load = (
+            LoadImaged("label", reader=ScanReader),
+            EnsureChannelFirstd("label"),
+            CheckSameGridd(["found", "label"]),
+        )
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -52,12 +57,13 @@ class CaseMetrics:
         path = next((file for file in files if file.is_file()), None)
         if path is None:
             raise ScanError(f"{name} has no label map in {self.labels_dir}")
-        stored: Any = nib.load(path)
-        label = torch.from_numpy(np.asanyarray(stored.dataobj).astype(np.int64))[None]
-        if label.shape != found.shape:
-            raise ScanError(
-                f"{path} must have the size {tuple(found.shape[1:])} of its scan, got {tuple(label.shape[1:])}"
-            )
+        item: Any = {"found": found, "label": str(path)}
+        for transform in self.load:
+            item = transform(item)
+        label = item["label"].as_tensor().round().long()
+        values = label.unique().tolist()
+        if values[0] < 0 or values[-1] >= self.classes:
+            raise ScanError(f"{path} must hold labels from 0 to {self.classes - 1}, got {values[:12]}")
         one, true = (one_hot(m[None].cpu().long(), self.classes) for m in (found.as_tensor(), label))
         dice = compute_dice(one, true, include_background=False)[0].tolist()
         present = [d for d in dice if d == d]

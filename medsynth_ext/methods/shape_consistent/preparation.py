@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.transforms import (
+    CenterSpatialCropd,
     Compose,
     EnsureChannelFirstd,
     LoadImaged,
     Orientationd,
-    ResizeWithPadOrCropd,
     ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
     Spacingd,
+    SpatialPadd,
 )
 
 from medsynth_ext.data import ScanReader
@@ -31,11 +32,11 @@ def volume_preparation(
     ct_window_hu: Sequence[float],
     mr_percentiles: Sequence[float],
 ) -> Compose:
-    """Load, turn to RAS, resample, scale to [-1, 1], crop or pad around the middle.
+    """Load, turn to RAS, resample, crop around the middle, scale to [-1, 1], pad.
 
-    CT is clipped to a window, MR to percentiles of the volume. A volume that looks like the other modality gives a
-    warning that names its file; one that is not on the grid of its labels is refused. Beyond a volume, images are -1
-    and labels 0.
+    CT is clipped to a window, MR to percentiles of what the crop leaves, as an inference has them. A volume that looks
+    like the other modality gives a warning that names its file; one that is not on the grid of its labels is refused.
+    Beyond a volume, images are -1 and labels 0.
 
     Args:
         images: key of every image, and its modality, ``CT`` or ``MR``.
@@ -65,9 +66,10 @@ def volume_preparation(
             *(CheckSameGridd(pair, allow_missing_keys=True) for pair in pairs),
             Orientationd(keys, axcodes="RAS", labels=None, **maybe),
             Spacingd(keys, pixdim=(spacing_mm,) * 3, mode=modes, padding_mode="border", **maybe),
+            CenterSpatialCropd(keys, tuple(size), **maybe),
             *(ScaleIntensityRanged(k, a_min=ct_window_hu[0], a_max=ct_window_hu[1], **scaled) for k in ct),
             *(ScaleIntensityRangePercentilesd(k, mr_percentiles[0], mr_percentiles[1], **scaled) for k in mr),
-            *(ResizeWithPadOrCropd(k, tuple(size), mode="constant", value=-1.0) for k in images),
-            *(ResizeWithPadOrCropd(k, tuple(size), mode="constant", value=0.0, **maybe) for k in labels),
+            *(SpatialPadd(k, tuple(size), mode="constant", value=-1.0) for k in images),
+            *(SpatialPadd(k, tuple(size), mode="constant", value=0.0, **maybe) for k in labels),
         ]
     )

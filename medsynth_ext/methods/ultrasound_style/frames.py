@@ -134,7 +134,8 @@ def read_grey(path: str | os.PathLike) -> Tensor:  # (1, H, W) float32 in [0, 1]
     axis runs across and whose second runs down; whole numbers are 8 or 16 bits, real ones must lie in [0, 1].
 
     Raises:
-        ScanError: for a file that is no frame, or one below 16 x 16 pixels or without any contrast.
+        ScanError: for a file that is no frame, one below 16 x 16 pixels or without any contrast, or one whose 16 bits
+            hold no more than 8 do, which would be black.
     """
     path = Path(path)
     try:
@@ -168,7 +169,7 @@ def _dicom(path: Path) -> np.ndarray:  # (H, W)
 def _picture(path: Path) -> np.ndarray:  # (H, W)
     with Image.open(path) as picture:
         if picture.mode.startswith("I"):
-            return np.asarray(picture, dtype=np.float32) / 65535
+            return _shares(path, np.asarray(picture))
         return np.asarray(picture.convert("L"), dtype=np.float32) / 255
 
 
@@ -180,8 +181,17 @@ def _nifti(path: Path) -> np.ndarray:  # (H, W)
         values = values[..., 0]
     if values.ndim != 2:
         raise ScanError(f"{path} must hold one slice, got sizes {tuple(map(int, shape))}")
-    top = 255.0 if values.dtype.itemsize == 1 else 65535.0
-    return values.T / (top if values.dtype.kind in "ui" else 1.0)
+    return _shares(path, values.T) if values.dtype.kind in "ui" else values.T
+
+
+def _shares(path: Path, levels: np.ndarray) -> np.ndarray:  # whole numbers of 8 or 16 bits to [0, 1]
+    if levels.dtype.itemsize == 1:
+        return levels / 255.0
+    if 0 < levels.max() <= 255:
+        raise ScanError(
+            f"{path} holds 16-bit numbers of which none exceeds {levels.max()}: store 8-bit frames in 8 bits"
+        )
+    return levels / 65535.0
 
 
 def frame_classes(folder: str | os.PathLike, files: Sequence[Mapping[str, str]], key: str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from medsynth_ext.data import UnpairedDataset
@@ -23,21 +24,23 @@ class StylePairs(UnpairedDataset):
 
 
 class PairedStyles(Dataset):
-    """Every frame as content with another one as its style, always the same: frame n takes its style from ``n + step``.
+    """Every frame as content with another one as its style, always the same.
+
+    The frames stand in a drawn order, in a ring, and each takes its style from the next. At a fixed distance by name
+    both would come from one machine wherever names begin with what a frame shows.
 
     Args:
         data: frames, ``{"image": ...}``.
-        step: how far the style's frame is; half of the frames when ``None``.
+        seed: of the order.
     """
 
-    def __init__(self, data: Dataset, *, step: int | None = None) -> None:
+    def __init__(self, data: Dataset, *, seed: int = 0) -> None:
         self.data = data
-        self.step = step
+        order = np.random.default_rng(seed).permutation(len(data))  # type: ignore[arg-type]
+        self.style_of = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
 
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        step = max(1, len(self) // 2) if self.step is None else self.step
-        other = self.data[(index + step) % len(self)]
-        return {**self.data[index], "style": other["image"]}
+        return {**self.data[index], "style": self.data[self.style_of[index]]["image"]}

@@ -146,6 +146,16 @@ def test_volumes_of_different_spacing_come_onto_one_grid(tmp_path: Path) -> None
     assert int(found[0, 0].max()) == 0
 
 
+def test_percentiles_are_those_of_the_crop_as_in_an_inference(tmp_path: Path) -> None:
+    values = np.full((16, 16, 16), 5000, dtype=np.float32)
+    values[4:12, 4:12, 4:12] = mr()
+    case = {"image": write(tmp_path / "mr/images/a.nii.gz", values)}
+    found = volume_preparation({"image": "MR"}, **PREPARATION)(case)["image"].as_tensor()[0]
+    low, high = np.percentile(mr(), [1.0, 99.0])
+    wanted = np.clip(2 * (mr() - low) / (high - low) - 1, -1, 1)
+    assert np.allclose(found.numpy(), wanted, atol=0.01)
+
+
 def test_swapped_domains_give_a_warning_that_says_why(tmp_path: Path) -> None:
     root = folder_of(tmp_path, {"ct": (2, 2), "mr": (2, 2)})
     write(root / "ct/images/ct_0.nii.gz", mr())

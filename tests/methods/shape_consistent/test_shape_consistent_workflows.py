@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -12,12 +14,17 @@ import numpy as np
 import pytest
 import torch
 from bundle_workflows import load_tiny, run_workflow
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 from PIL import Image
 
 from medsynth_ext.data.modality import ModalityWarning
+from medsynth_ext.data.scans import ScanError
 from medsynth_ext.methods.shape_consistent import ShortUNetGenerator, make_segmenter
+from medsynth_ext.methods.shape_consistent.case_metrics import CaseMetrics
 from medsynth_ext.methods.shape_consistent.phantom_cases import write_heart_domains
 from medsynth_ext.methods.shape_consistent.preparation import volume_preparation
+from medsynth_ext.methods.shape_consistent.weights import JointWeights
 
 BUNDLE = Path(__file__).parents[3] / "bundles/shape_consistent_ct_mr_translation"
 TINY = load_tiny(BUNDLE.name)
@@ -134,6 +141,67 @@ def test_segmentation_writes_labels_and_their_dice(hearts: Path, networks: Path,
         one, both = (np.asarray(found.dataobj) == 1), true == 1
         record = json.loads((tmp_path / f"{name}_metrics.json").read_text())
         assert record["dice"]["1"] == pytest.approx(2 * (one & both).sum() / (one.sum() + both.sum()), abs=1e-6)
+
+
+def test_the_dice_of_a_label_map_on_another_grid_is_refused(tmp_path: Path) -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    found = MetaTensor(torch.zeros(1, 4, 4, 4), affine=affine, meta={"filename_or_obj": "a.nii.gz"})
+    found[0, 0] = 1
+    metrics = CaseMetrics(tmp_path, tmp_path / "out", classes=2)
+    engine: Any = SimpleNamespace(state=SimpleNamespace(output=[{"pred": found}]))
+    label = found[0].numpy().astype(np.uint8)
+    turned = np.diag([-2.0, 2.0, 2.0, 1.0])
+    turned[0, 3] = 6.0
+    for values, grid, sentence in (
+        (label, turned, "the grids of .* lie up to 6.0 mm apart"),
+        (3 * label, affine, r"must hold labels from 0 to 1, got \[0, 3\]"),
+        (label[:3], affine, r"has \(3, 4, 4\) voxels and a.nii.gz has \(4, 4, 4\)"),
+    ):
+        nib.save(nib.Nifti1Image(values, grid), tmp_path / "a.nii.gz")
+        with pytest.raises(ScanError, match=sentence):
+            metrics(engine)
+    nib.save(nib.Nifti1Image(label, affine), tmp_path / "a.nii.gz")
+    metrics(engine)
+    assert json.loads((tmp_path / "out/a_metrics.json").read_text())["mean_dice"] == 1.0
+
+
+def test_a_training_starts_from_the_weights_that_it_is_given(hearts: Path, networks: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        **TINY.VOLUMES,
+        **TINY.NETWORKS,
+        **{"epochs": 1, "segmenter_epochs": 1, "generator_epochs": 0, "decay_epochs": 0, "samples_per_epoch": 1},
+        **{"val_cases": 0, "val_interval": 10, "discriminator_features": 2, "discriminator_layers": 2},
+    }
+    where = {"output_dir": str(tmp_path), "ckpt_dir": str(tmp_path), "dataset_dir": str(hearts)}
+    run_workflow(BUNDLE, "train.json", init_weights=str(networks / "model.pt"), **where, **options)
+    given, kept = (torch.load(folder / "model.pt", weights_only=True) for folder in (networks, tmp_path))
+    assert all(torch.allclose(kept[name].float(), given[name], atol=1e-3) for name in given)
+
+
+def test_an_evaluation_without_labels_is_one_sentence(hearts: Path, networks: Path, tmp_path: Path) -> None:
+    for modality in ("ct", "mr"):
+        shutil.copytree(hearts / modality / "images", tmp_path / modality / "images")
+    options = {"dataset_dir": str(tmp_path), "ckpt_dir": str(networks), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(RuntimeError) as caught:
+        run_workflow(BUNDLE, "evaluate.json", kind=None, **options, **TINY.VOLUMES, **TINY.NETWORKS)
+    assert f"{tmp_path} holds 0 label maps ct/labels/NAME.nii.gz" in str(caught.value.__cause__)
+
+
+def test_the_best_weights_are_of_an_epoch_with_a_translation(tmp_path: Path) -> None:
+    network = torch.nn.Conv3d(1, 1, 1)
+    writer = JointWeights({"model": network}, tmp_path, metric="dice", first_epoch=3)
+    for epoch, dice in ((1, 0.9), (2, 0.8), (3, 0.5), (4, 0.6), (5, 0.4)):
+        torch.nn.init.constant_(network.bias, epoch)  # type: ignore[arg-type]
+        engine: Any = SimpleNamespace(state=SimpleNamespace(epoch=epoch, metrics={"dice": dice}))
+        writer(engine)
+        assert (tmp_path / "model.pt").is_file() == (epoch >= 3)
+    assert torch.load(tmp_path / "model.pt", weights_only=True)["bias"].item() == 4
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs/train.json"))
+    assert parser.get_parsed_content("best_weights#first_epoch") == 30 + 20 + 1
+    parser["epochs"], parser["segmenter_epochs"], parser["generator_epochs"] = 8, 3, 5
+    parser.parse(reset=True)
+    assert parser.get_parsed_content("best_weights#first_epoch") == 8  # no joint stage
 
 
 def test_the_hidden_truth_is_compared_where_it_is_known(hearts: Path, networks: Path, tmp_path: Path) -> None:

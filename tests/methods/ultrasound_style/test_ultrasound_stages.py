@@ -79,6 +79,10 @@ def test_the_papers_settings_name_the_papers_network(tmp_path):
     parser["bundle_root"], parser["vgg_weights"] = str(BUNDLE), str(tmp_path / "vgg16.pth")
     features = parser.get_parsed_content("feature_net")
     assert features.size == (224, 224)
+    # The published weights of the loss belong to features of images from 0 to 255.
+    body = features.body
+    assert body.blue_first
+    assert torch.allclose(body.std, torch.tensor(1 / 255))
     assert [part.shape[1] for part in features(torch.rand(1, 1, 32, 32))] == [64, 128, 256, 512, 512]
     assert parser.get("style_weights") == [0.1, 0.002, 0.001, 0.01, 10.0]
     assert parser.get("content_weights") == [0, 0, 0, 0, 0.01]

@@ -36,8 +36,9 @@ from medsynth_ext.methods.ultrasound_style.step import StyleTransferStep
 from medsynth_ext.methods.ultrasound_style.styles import StyleSource, load_bank
 from medsynth_ext.methods.ultrasound_style.writer import StyledFrameWriter
 from medsynth_ext.networks import FeatureNetwork
-from medsynth_ext.phantoms.ultrasound import ultrasound_frame, write_frames
-from medsynth_ext.phantoms.ultrasound_machines import MACHINES
+from medsynth_ext.phantoms.ultrasound import taking_turns, ultrasound_frame, write_frames
+from medsynth_ext.phantoms.ultrasound_anatomy import CONTENTS
+from medsynth_ext.phantoms.ultrasound_machines import MACHINES, OBSERVED
 
 FEATURES = (4, 6, 8, 8, 8)
 WIDTHS = (4, 8, 16, 32, 32)  # of a feature network of a sixteenth
@@ -86,6 +87,8 @@ def test_frames_of_all_formats_are_the_same_picture(tmp_path):
         ("flat.png", np.full((20, 20), 7, np.uint8), "shows nothing"),
         ("hu.nii.gz", np.linspace(-1000, 500, 400).reshape(20, 20), "real numbers in [0, 1], got -1000 to 500"),
         ("volume.nii.gz", np.zeros((20, 20, 3)), "one slice, got sizes (20, 20, 3)"),
+        ("dark.png", np.arange(400, dtype=np.uint16).reshape(20, 20) // 2, "none exceeds 199: store 8-bit frames in 8"),
+        ("dark.nii.gz", np.arange(400, dtype=np.int16).reshape(20, 20) // 2, "none exceeds 199: store 8-bit frames"),
         ("text.png", None, "cannot be read as a frame"),
     ],
 )
@@ -96,7 +99,7 @@ def test_a_frame_that_cannot_be_used_is_one_sentence(tmp_path, name, values, sen
     elif name.endswith(".png"):
         Image.fromarray(values).save(path)
     else:
-        nib.save(nib.Nifti1Image(values.astype(np.float32), np.eye(4)), path)
+        nib.save(nib.Nifti1Image(values if values.dtype == np.int16 else values.astype(np.float32), np.eye(4)), path)
     with pytest.raises(ScanError) as caught:
         read_grey(path)
     assert sentence in str(caught.value)
@@ -144,8 +147,19 @@ def test_pairs_are_every_frame_with_every_other():
     assert {(p["a"], p["b"]) for p in (pairs[i] for i in range(len(pairs)))} == {
         (i, j) for i in range(3) for j in range(3)
     }
-    fixed = PairedStyles(data)
-    assert [(fixed[i]["image"], fixed[i]["style"]) for i in range(3)] == [(0, 1), (1, 2), (2, 0)]
+
+
+def test_fixed_pairs_are_of_different_frames_and_mostly_of_different_machines():
+    names = sorted("{}_machine{}_{}".format(*taking_turns(n, list(CONTENTS), OBSERVED), n) for n in range(48))
+    data = [{"image": name} for name in names]
+    pairs = [(item["image"], item["style"]) for item in (PairedStyles(data)[i] for i in range(len(data)))]
+    assert [content for content, _ in pairs] == names
+    assert sorted(style for _, style in pairs) == names
+    assert all(content != style for content, style in pairs)
+    same = sum(a.split("_")[1] == b.split("_")[1] for a, b in pairs)
+    assert same <= len(pairs) // 3  # a sixth by chance
+    assert pairs == [(item["image"], item["style"]) for item in (PairedStyles(data)[i] for i in range(len(data)))]
+    assert len(PairedStyles([])) == 0
 
 
 # Styles
