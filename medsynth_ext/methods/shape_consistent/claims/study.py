@@ -32,6 +32,7 @@ __all__ = ["ShapeConsistentStudy"]
 
 _REFERENCE, _WARM, _PLAIN = "reference", "warm", "plain"
 _REFERENCE_SEED = 50_000  # references have first weights and draws of their own
+_PLAIN_SEED = 70_000  # plain pairs go on with other draws than they began with, as the joint stage does
 
 
 class ShapeConsistentStudy(SettingsStudy[Settings]):
@@ -91,7 +92,8 @@ class ShapeConsistentStudy(SettingsStudy[Settings]):
             self._load(networks, f"{_WARM}-{seed}", data, ("generators", "discriminators"))
             stages = Stages(s.joint_epochs, {}, last="generators", decay=s.decay_epochs)
         folder = data / f"training-{path.stem}"
-        self._train(networks, stages, seed, folder, data, progress)
+        draws = seed + _PLAIN_SEED if kind == _PLAIN else seed
+        self._train(networks, stages, draws, folder, data, progress)
         save(path, {name: pair.state_dict() for name, pair in networks.items()})
 
     def _file(self, item: str, data: Path) -> Path:
