@@ -23,8 +23,8 @@ def find_pairs(
 ) -> list[dict[str, str]]:
     """Pairs of ``folder/images/NAME`` and ``folder/labels/NAME`` by name, as ``[{"image": ..., "label": ...}, ...]``.
 
-    An image can be a folder of DICOM files; its label is then ``NAME.nii.gz`` or another file of that name. An empty
-    list when there is no image, so that a workflow can be built before the data are there.
+    An image can be a folder of DICOM files; its label is then ``NAME.nii.gz`` or another file of that name. Hidden
+    files are left out. An empty list when there is no image, so that a workflow can be built before the data are there.
 
     Args:
         folder: holds the two folders.
@@ -37,7 +37,7 @@ def find_pairs(
     """
     first, second = Path(folder) / images, Path(folder) / labels
     scans = sorted(first.iterdir()) if first.is_dir() else []
-    pairs = {scan: partner(scan, second) for scan in scans if is_scan(scan)}
+    pairs = {scan: partner(scan, second) for scan in scans if scan.name[0] != "." and is_scan(scan)}
     missing = [scan for scan, other in pairs.items() if not other.exists()]
     if missing and not unlabelled:
         what = "label map" if labels == "labels" else "partner"

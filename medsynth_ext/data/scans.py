@@ -21,7 +21,7 @@ from medsynth_ext.data.scan_error import ScanError, one_line
 __all__ = ["SCAN_SUFFIXES", "ScanDataset", "ScanError", "check_header", "find_scans", "is_scan", "scan_name"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
-_OUTPUT_SUFFIXES = ("_seg", "_post", "_resampled", "_sct", "_sct_low", "_sct_high", "_phigh")
+_OUTPUT_SUFFIXES = ("_seg", "_post", "_resampled", "_sct", "_sct_low", "_sct_high", "_phigh", "_smr")
 
 
 def scan_name(path: str | os.PathLike) -> str:

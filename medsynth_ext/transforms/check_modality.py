@@ -18,12 +18,12 @@ __all__ = ["CheckModalityd"]
 class CheckModalityd(MapTransform):
     """Warn with a ``ModalityWarning`` that names the file when an image looks like another modality; see
     :func:`medsynth_ext.data.modality.check_modality`. Refuse one with NaN or infinity, which would spread over all that
-    is made of it, or with one value alone.
+    is made of it, with one value alone, or with several volumes (a file of four axes).
 
     Put it behind the loading: it judges values as they were stored.
 
     Args:
-        keys: images.
+        keys: images, channel-first.
         modality: ``CT`` or ``MR``, what they should be.
         allow_missing_keys: pass over missing keys.
     """
@@ -37,6 +37,8 @@ class CheckModalityd(MapTransform):
         for key in self.key_iterator(result):
             name = str(getattr(result[key], "meta", {}).get("filename_or_obj", key))
             values = np.asarray(result[key])
+            if values.ndim > 3 and values.shape[0] != 1:
+                raise ScanError(f"{name} must be one 3-D scan, got {values.shape[0]} volumes")
             bad = int((~np.isfinite(values)).sum())
             if bad:
                 raise ScanError(

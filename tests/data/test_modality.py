@@ -74,3 +74,9 @@ def test_an_image_that_cannot_be_translated_is_refused(place: Any, value: float,
     image = MetaTensor(torch.from_numpy(values), meta={"filename_or_obj": "folder/x.nii.gz"})
     with pytest.raises(ScanError, match=r"folder/x\.nii\.gz " + message):
         CheckModalityd("image", "MR")({"image": image})
+
+
+def test_several_volumes_in_one_file_are_refused() -> None:
+    image = MetaTensor(torch.rand(2, 4, 4, 4), meta={"filename_or_obj": "folder/x.nii.gz"})
+    with pytest.raises(ScanError, match=r"folder/x\.nii\.gz must be one 3-D scan, got 2 volumes"):
+        CheckModalityd("image", "MR")({"image": image})

@@ -11,6 +11,7 @@ def test_images_are_paired_with_labels_by_name(tmp_path):
         for name in ("b.nii.gz", "a.nii"):
             (tmp_path / folder / name).touch()
     (tmp_path / "labels/unused.nii.gz").touch()
+    (tmp_path / "images/._a.nii").touch()  # what macOS leaves beside a file
     root = str(tmp_path)
     assert find_pairs(tmp_path) == [
         {"image": f"{root}/images/a.nii", "label": f"{root}/labels/a.nii"},

@@ -50,7 +50,7 @@ def test_all_formats_are_found_in_order_of_name(tmp_path):
 
 
 def test_results_beside_their_scan_are_not_scans(tmp_path):
-    for name in ("a.nii.gz", "a_seg.nii.gz", "a_post.nii.gz", "a_resampled.nii.gz", "b_seg.nii.gz"):
+    for name in ("a.nii.gz", "a_seg.nii.gz", "a_post.nii.gz", "a_resampled.nii.gz", "a_smr.nii.gz", "b_seg.nii.gz"):
         (tmp_path / name).touch()
     assert [p.name for p in find_scans(tmp_path)] == ["a.nii.gz", "b_seg.nii.gz"]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.transforms import Orientation
 from scipy import ndimage
 from torch import Tensor
 
@@ -80,7 +81,7 @@ def couch_pixels(hu: Tensor) -> Tensor:  # (H, W, D) HU to (D,)
 
 
 class HallucinationReport:
-    """Writes ``report.json``: slices with gas, volume of gas and slices with a couch of every synthetic CT.
+    """Writes ``report.json``: axial slices with gas, volume of gas and slices with a couch of every synthetic CT.
 
     Args:
         output_dir: where the file is.
@@ -90,6 +91,7 @@ class HallucinationReport:
     def __init__(self, output_dir: str | Path, *, key: str = "pred") -> None:
         self.path = Path(output_dir) / "report.json"
         self.key = key
+        self.axial = Orientation("RAS", labels=None)  # a scan may be stored in sagittal or coronal slices
         self.scans: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -101,7 +103,7 @@ class HallucinationReport:
         output: list[dict[str, Any]] = engine.state.output  # type: ignore[assignment]
         for sample in output:
             image = sample[self.key]
-            hu = torch.as_tensor(np.asarray(image.cpu()))[0].float()
+            hu = torch.as_tensor(np.asarray(self.axial(image).cpu()))[0].float()
             gas = gas_mask(hu)
             voxel_ml = abs(float(torch.linalg.det(torch.as_tensor(image.affine)[:3, :3].double()))) / 1000
             self.scans[scan_name(str(image.meta["filename_or_obj"]))] = {

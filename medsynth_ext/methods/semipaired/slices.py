@@ -111,6 +111,9 @@ class SemiPairedSlices(Dataset):
         files: list[str] = []
         for case in tqdm(data, desc=f"reading {' and '.join(keys)}", leave=False):
             item = transform(case)
+            for key in keys:
+                if item[key].shape[0] != 1:
+                    raise ScanError(f"{case[key]} must be one 3-D scan, got {item[key].shape[0]} volumes")
             volumes = [torch.as_tensor(np.asarray(item[key]))[0] for key in keys]
             first = parts[keys[0]][0].shape[1:] if files else volumes[0].shape[:2]
             for key, volume in zip(keys, volumes, strict=True):

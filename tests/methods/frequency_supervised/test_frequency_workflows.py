@@ -21,6 +21,7 @@ from PIL import Image
 
 from medsynth_ext.data.modality import ModalityWarning
 from medsynth_ext.data.scans import ScanError
+from medsynth_ext.methods.frequency_supervised import FCNet, ResNet, UNet
 from medsynth_ext.methods.frequency_supervised.field import FieldOfViewWarning
 from medsynth_ext.methods.frequency_supervised.page import draw_page, panels
 
@@ -154,6 +155,7 @@ def test_pairs_on_two_grids_and_empty_folders_are_named(data: Path, tmp_path: Pa
         ["res_net.json"],
         ["fc_net.json", "baseline.json"],
         ["adversarial.json"],
+        ["fc_net.json", "adversarial.json"],
         ["gan.json"],
     ],
     ids="+".join,
@@ -161,7 +163,9 @@ def test_pairs_on_two_grids_and_empty_folders_are_named(data: Path, tmp_path: Pa
 def test_every_variant_trains_and_is_evaluated(data: Path, tmp_path: Path, configs: list[str]) -> None:
     small = {"backbone#features": [4, 4, 4]} if "fc_net.json" in configs else {}
     small = {"backbone#features": [4, 4, 4, 4, 4], "backbone#repeat": 1} if "res_net.json" in configs else small
-    train(data, tmp_path, *configs, warm_up_share=0.5, **small)
+    workflow = train(data, tmp_path, *configs, warm_up_share=0.5, **small)
+    backbone = {"fc_net.json": FCNet, "res_net.json": ResNet}.get(configs[0], UNet)
+    assert isinstance(workflow.parser.get_parsed_content("network").backbone, backbone)
     columns = (tmp_path / "loss.csv").read_text().splitlines()[0].split(",")
     judged = configs[-1] in ("adversarial.json", "gan.json")
     banded = configs[-1] in ("fc_net.json", "res_net.json", "adversarial.json")
@@ -170,6 +174,18 @@ def test_every_variant_trains_and_is_evaluated(data: Path, tmp_path: Path, confi
     settings = {**tiny.NETWORK, **small, "weights": str(tmp_path / "model.pt"), "dataset_dir": str(data)}
     run_workflow(BUNDLE, "evaluate.json", *configs, kind=None, output_dir=str(tmp_path / "eval"), **settings)
     assert "val_dice_bone" in (tmp_path / "eval/metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("config", ["adversarial.json", "gan.json"])
+def test_a_cosine_takes_the_rate_of_both_networks_to_zero_and_is_kept(data: Path, tmp_path: Path, config: str) -> None:
+    settings = {"epochs": 4, "samples_per_epoch": 1, "warm_up_share": 0.0, "learning_rate": 0.005}
+    names = ("optimizer", "judge_optimizer")
+    for decay, wanted in ((False, 0.005), (True, 0.0)):
+        workflow = train(data, tmp_path / str(decay), config, cosine_decay=decay, **settings)
+        rates = [workflow.parser.get_parsed_content(name).param_groups[0]["lr"] for name in names]
+        assert rates == pytest.approx([wanted] * 2, abs=1e-9)
+        kept = workflow.parser.get_parsed_content("train#step").checkpoint_objects()
+        assert kept["judge_scheduler"].last_epoch == kept["scheduler"].last_epoch == 4
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_files_name_and_keeps_the_last_checkpoint(
@@ -225,7 +241,13 @@ def test_adversarial_training_that_is_killed_goes_on_as_if_it_had_not_been(data:
     process.communicate()
     assert len(loss_curve(tmp_path / "killed")) < len(whole)
     state = torch.load(sorted((tmp_path / "killed/checkpoints").glob("*.pt"))[-1], weights_only=True)["objects"]
-    assert {"discriminator_band", "discriminator_band_optimizer", "generator_optimizer", "scheduler"} <= set(state)
+    assert {
+        "discriminator_band",
+        "discriminator_band_optimizer",
+        "generator_optimizer",
+        "scheduler",
+        "judge_scheduler",
+    } <= set(state)
     again = subprocess.run(adversarial_training(data, tmp_path / "killed"), timeout=300, check=False, **run)
     assert again.returncode == 0, again.stderr[-3000:]
     assert (tmp_path / "killed/loss.csv").read_text().splitlines()[0] == (

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.transforms import Orientation
 
 from medsynth_ext.methods.semipaired.hallucinations import HallucinationReport, couch_pixels, gas_change, gas_mask
 from medsynth_ext.methods.semipaired.slice_similarity import SliceSSIM
@@ -43,8 +44,10 @@ def test_a_couch_is_what_is_dense_beside_the_body() -> None:
     assert couch_pixels(body(couch=True)).tolist() == [60, 60]
 
 
-def test_the_report_names_scans_with_gas_and_couch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", ["RAS", "LPS", "ASR", "SPL"])
+def test_the_report_names_scans_with_gas_and_couch_however_they_are_stored(tmp_path: Path, stored: str) -> None:
     image = MetaTensor(body((10, 10), couch=True)[None], affine=torch.diag(torch.tensor([10.0, 10.0, 5.0, 1.0])))
+    image = Orientation(stored, labels=None)(image)
     image.meta["filename_or_obj"] = "some/case.nii.gz"
     engine = Engine(lambda engine, batch: [{"pred": image}])
     HallucinationReport(tmp_path).attach(engine)

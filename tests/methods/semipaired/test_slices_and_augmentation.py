@@ -78,6 +78,17 @@ def test_empty_and_mismatched_folders_are_named(folder: Path, tmp_path: Path) ->
     assert "a.nii.gz has (32, 32, 1) voxels" in str(caught.value.__cause__)
 
 
+def test_a_file_of_several_volumes_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ct").mkdir()
+    source = nib.load(folder / "ct" / "ct_000.nii.gz")
+    twice = np.stack([source.get_fdata()] * 2, -1)
+    nib.save(nib.Nifti1Image(twice, source.affine), tmp_path / "ct" / "twice.nii.gz")
+    dataset = slices(folder)
+    dataset.ct_data = find_ct(tmp_path)
+    with pytest.raises(ScanError, match=r"twice\.nii\.gz must be one 3-D scan, got 2 volumes"):
+        dataset.load()
+
+
 def test_swapped_modalities_are_noticed(folder: Path) -> None:
     with pytest.warns(ModalityWarning, match=r"ct_000\.nii\.gz should be MR but looks like CT"):
         ScanPreparation(mr=["mr"], **PLANE)({"mr": str(folder / "ct" / "ct_000.nii.gz")})
