@@ -46,13 +46,15 @@ class JointCycleStep(CycleStep):
     ``generators``  generators and discriminators, without segmenters
     ``joint``       all: the generators minimise CycleGAN's terms and ``shape_weight`` times the loss of
                     ``shape_networks`` on generated images against the labels of the images that these came
-                    from; the segmenters then learn from real images and from the same generated ones, detached
+                    from; the segmenters then learn from real images and from the same generated ones, detached,
+                    the references from the real ones
     ==============  ======================================================================================
 
     Nothing but the cycle ties a generated image to the anatomy of its source: for any invertible warp T the pair
     ``T . G_ab`` and ``G_ba . T^-1`` has the same cycle loss. The shape term does not allow T.
 
-    The references have seen real images alone and never change after the first stage; the S-score is theirs.
+    The references never see a generated image; the S-score is theirs. Where they judge the shape themselves, they
+    stay what the first stage made of them.
 
     Args:
         generators: from a to b, and from b to a.
@@ -164,11 +166,11 @@ class JointCycleStep(CycleStep):
     def _teach(
         self, engine: StepTrainer, fakes: tuple[Tensor, Tensor] | None = None
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """One update of the segmenters, and of the references while there are no generated images."""
+        """One update of the segmenters, and of the references by real images alone."""
         terms: dict[str, Tensor] = {}
         predictions = []
         students = {"segmenter": self.segmenters}
-        if fakes is None and self.references:
+        if self.references and (fakes is None or self.shape_networks != self.references):
             students["reference"] = self.references
         with engine.autocast():
             for kind, networks in students.items():
@@ -178,9 +180,10 @@ class JointCycleStep(CycleStep):
                     predictions.append(logits.detach())
                     name = f"{kind}_{'ab'[i]}"
                     terms[name] = self.segmentation_loss(logits, domain.real_label)
-                    if fakes is not None:
+                    if fakes is not None and kind == "segmenter":
                         synthetic = self._labelled_loss(network, fakes[i].detach(), self._batch[1 - i])
                         terms[f"{name}_synthetic"] = self.synthetic_weight * synthetic
-        loss = torch.stack(list(terms.values())).sum()
-        engine.update(loss, self.segmenter_optimizer)
-        return {**{name: term.detach() for name, term in terms.items()}, "segmenters": loss.detach()}, predictions
+        engine.update(torch.stack(list(terms.values())).sum(), self.segmenter_optimizer)
+        terms = {name: term.detach() for name, term in terms.items()}
+        own = [term for name, term in terms.items() if name.startswith("segmenter")]
+        return {**terms, "segmenters": torch.stack(own).sum()}, predictions

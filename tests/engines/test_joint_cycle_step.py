@@ -86,7 +86,7 @@ def run_epoch(step: JointCycleStep, epoch: int) -> dict[str, Any]:
     [
         (1, {"segmenters", "references"}),
         (2, {"generators", "discriminators"}),
-        (3, {"generators", "discriminators", "segmenters"}),
+        (3, {"generators", "discriminators", "segmenters", "references"}),
     ],
 )
 def test_every_stage_changes_its_own_networks_and_no_others(epoch: int, learning: set[str]) -> None:
@@ -113,7 +113,8 @@ def test_the_generators_step_leaves_no_gradient_in_segmenters_and_discriminators
     engine: Any = SimpleNamespace(state=state, autocast=lambda: torch.autocast("cpu", enabled=False), update=update)
     step(engine, None)
     nobody = dict.fromkeys(("generators", "discriminators", "segmenters", "references"), False)
-    assert seen == [nobody | {kind: True} for kind in ("generators", "discriminators", "segmenters")]
+    learning = (("generators",), ("discriminators",), ("segmenters", "references"))
+    assert seen == [nobody | dict.fromkeys(kinds, True) for kinds in learning]
     assert all(p.requires_grad for n in (*step.segmenters, step.judge_a, step.judge_b) for p in n.parameters())
 
 
@@ -155,6 +156,18 @@ def test_unlabelled_volumes_reach_neither_shape_nor_segmenter() -> None:
 def test_other_numbers_of_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="wanted 2 shape networks, got 1"):
         make_step(shape_networks=[conv(2)])
+
+
+def test_references_learn_from_real_images_alone() -> None:
+    step = make_step()
+    before = weights(step)["references"]
+    run_epoch(step, 3)
+    torch.manual_seed(0)
+    alone = make_step()
+    run_epoch(alone, 1)
+    after, wanted = weights(step)["references"], weights(alone)["references"]
+    assert all(torch.equal(a, w) for a, w in zip(after, wanted, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
 def test_a_frozen_reference_can_judge_the_shape() -> None:

@@ -21,7 +21,7 @@ __all__ = ["AdaINStep", "AdaINTransfer"]
 class AdaINTransfer(nn.Module):
     """Features of a fixed network take over the style features' means and deviations; a decoder learns the way back.
 
-    The decoder is the method's own with AdaIN on the skips, so that the two differ in where the style is from.
+    The decoder is the method's own, with AdaIN on the skips; the style is from the skips of the style image.
 
     Args:
         features: fixed, gives maps that halve in size from layer to layer.
