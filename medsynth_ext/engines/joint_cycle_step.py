@@ -136,7 +136,9 @@ class JointCycleStep(CycleStep):
             images = {"image": self._batch[0].real, "image_b": self._batch[1].real}
             labels = {"label": self._batch[0].real_label, "label_b": self._batch[1].real_label}
             terms, predictions = self._teach(engine)
-            return {"loss": terms.pop("segmenters"), **terms, **images, **labels, "pred": predictions[0]}
+            del terms["segmenters"]
+            loss = torch.stack(list(terms.values())).sum()
+            return {"loss": loss, **terms, **images, **labels, "pred": predictions[0]}
         with frozen(*self.segmenters, *self.references, *self.shape_networks):
             output = super().__call__(engine, batch)
         if self._stage == "joint":
