@@ -136,13 +136,14 @@ class JointCycleStep(CycleStep):
             images = {"image": self._batch[0].real, "image_b": self._batch[1].real}
             labels = {"label": self._batch[0].real_label, "label_b": self._batch[1].real_label}
             terms, predictions = self._teach(engine)
-            del terms["segmenters"]
             loss = torch.stack(list(terms.values())).sum()
             return {"loss": loss, **terms, **images, **labels, "pred": predictions[0]}
         with frozen(*self.segmenters, *self.references, *self.shape_networks):
             output = super().__call__(engine, batch)
         if self._stage == "joint":
-            output |= self._teach(engine, fakes=(output["pred_a"], output["pred"]))[0]
+            terms, _ = self._teach(engine, fakes=(output["pred_a"], output["pred"]))
+            own = [term for name, term in terms.items() if name.startswith("segmenter")]
+            output |= {**terms, "segmenters": torch.stack(own).sum()}
         return {**output, **labels}
 
     def _generator_terms(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
@@ -186,6 +187,4 @@ class JointCycleStep(CycleStep):
                         synthetic = self._labelled_loss(network, fakes[i].detach(), self._batch[1 - i])
                         terms[f"{name}_synthetic"] = self.synthetic_weight * synthetic
         engine.update(torch.stack(list(terms.values())).sum(), self.segmenter_optimizer)
-        terms = {name: term.detach() for name, term in terms.items()}
-        own = [term for name, term in terms.items() if name.startswith("segmenter")]
-        return {**terms, "segmenters": torch.stack(own).sum()}, predictions
+        return {name: term.detach() for name, term in terms.items()}, predictions
